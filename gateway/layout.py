@@ -1,0 +1,567 @@
+"""The data format, version 1: what the compiler writes and the gateway serves from.
+
+Everything is a *blob*: immutable bytes, named by their SHA-256. One epoch is a tree of blobs:
+
+    pointer ─► E epoch ─► C contents ─┬─► S settings            (one)
+    (Redis)   (signed)    ▲           ├─► P program             (one an app)
+                D compiled (in files) ├─► M membership sets     (one, if there are lists of ids)
+                                      ├─► H shard of buckets    (one for 240 buckets)
+                                      │     └─► bucket          (Redis only, by its short digest)
+                                      ├─► pack of buckets       (store only, one for one shard)
+                                      └─► T plan tree ─► plan files and list ids as plain text
+
+Frame. Every lettered blob starts with 16 bytes; numbers are big-endian unless said otherwise:
+
+    0   4  magic "TGD1"
+    4   1  kind: the letter
+    5   1  format version, 1
+    6   2  zero
+    8   8  XXH3-64 of the payload (finds damage cheaply; SHA-256 and the signature prove origin)
+    16  …  payload
+
+The payload of E, C, S, P, M, T and D is one MessagePack map whose fields are the TypedDicts below:
+they are the document, the types that mypy checks, and what `decode` holds every blob to. A field
+missing, unknown or of another type is a FormatError. Map keys are written in sorted order, so
+equal data gives equal bytes.
+
+Bitmaps are little-endian byte strings without trailing zeros: bit i (value 2**i) is the release of
+rank i, rank 0 being the strongest; so the AND of bitmaps holds the candidates, and the lowest set
+bit wins.
+
+A *line* table maps an ordered value to a bitmap: with sorted bounds b0 < b1 < … it has 2n+1 cells:
+cell 2i+1 for the value b[i] itself, cell 2i for values between b[i-1] and b[i]. A schedule is
+half-open instead: n bounds and n+1 cells, cell i for b[i-1] <= second < b[i].
+
+The bucket of a hash is (hash * buckets) >> 64, so that bucket j begins with the hash
+ceil(j * 2**64 / buckets). A reader takes any count of buckets; `bucket_count` says which is chosen.
+
+Shard (H): for each of its buckets 16 bytes of digest, then for each of its buckets FILTER_WORDS
+little-endian 64-bit words of the filter. All zeros as a digest says that the bucket is empty and
+has no key. So a shard of k buckets has a payload of k * (16 + 8 * FILTER_WORDS) bytes. Every shard
+but the last has SHARD_BUCKETS buckets.
+
+Bucket (no frame; its digest stands in the shard): one entry an id, sorted by hash. An entry is the
+remainder of the hash, its low `remainder_bits(buckets)` bits, then the number of the id's set in
+`number_bits` bits: together one big-endian number of whole bytes, without a gap. Example: of 57,344
+buckets the remainders have 49 bits; with numbers of 23 bits an entry has 9 bytes (remainder 1 and
+number 5: 00 00 00 00 00 00 80 00 05), and a bucket of 174 ids 1,566 bytes.
+
+Pack: the buckets of one shard, one after another, each preceded by its length in 4 bytes.
+
+The filter: bit pattern `filter_pattern(hash)` is set in the word of index
+(hash * buckets * FILTER_WORDS) >> 64, counted over all shards; that word is of the hash's bucket.
+
+Sets (M): three columns of little-endian 32-bit numbers. `numbers` holds the sets' numbers, and
+`ends` where the members of each end, both strictly ascending; `members` holds indexes into `lists`.
+The set of number numbers[i] is on the lists of members[ends[i-1]:ends[i]] (from 0 for the first),
+ascending and never none. So s sets of m members in all take 4 * (2 * s + m) bytes.
+
+Compatibility: a reader refuses another major version (the magic's digit and the version byte are
+one number). Removing or retyping a field, or a change of any hash, makes a new version; a gateway
+reads this version and the one before (there is none yet).
+"""
+
+import hashlib
+import struct
+import types
+from collections.abc import Iterable, Iterator
+from functools import cache
+from typing import Any, BinaryIO, TypedDict, Union, cast, get_args, get_origin, get_type_hints
+
+import msgpack
+from xxhash import xxh3_64_intdigest
+
+from gateway.errors import FormatError
+
+FORMAT = 1
+FORMATS = (1,)
+"""The formats that this code reads."""
+
+_HEAD = struct.Struct(">4sBBHQ")
+_MAGIC = b"TGD1"
+_FILE_MAGIC = b"TGF1"
+_LENGTH = struct.Struct(">Q")
+_PACK_LENGTH = struct.Struct(">I")
+
+DIGEST_BYTES = 32
+BUCKET_DIGEST_BYTES = 16
+EMPTY_BUCKET = bytes(BUCKET_DIGEST_BYTES)
+FILTER_WORDS = 32
+"""Words of the filter for a bucket: 6.5 ids a word at most, so under 2 % of strangers pass."""
+SHARD_BUCKETS = 240
+"""A full shard is just under 64 KiB, a size that Redis's allocator hands out without waste."""
+BUCKET_IDS = 208
+"""A bucket holds at most this many ids on average, and over four fifths of it (from 5 buckets)."""
+MAX_BUCKETS = 1 << 27
+"""So that filter words are numbered in 32 bits; at 208 ids each, 27 thousand million ids."""
+MAX_NUMBER_BITS = 32
+
+assert _HEAD.size == 16
+assert MAX_BUCKETS * FILTER_WORDS <= 1 << 32
+
+
+class Line(TypedDict):
+    """A line table over versions (texts), or over numbers; see above for the cells."""
+
+    bounds: list[str] | list[int | float]
+    cells: list[bytes]
+
+
+class Schedule(TypedDict):
+    """Which releases are active at a second: half-open cells."""
+
+    bounds: list[int]
+    cells: list[bytes]
+
+
+class Globs(TypedDict):
+    """The releases in `bits` accept a text only if one of `patterns` (case folded) matches it."""
+
+    patterns: list[str]
+    bits: bytes
+
+
+class Text(TypedDict):
+    """A table over case-folded texts: those that a condition names, else `other`, less globs."""
+
+    exact: dict[str, bytes]
+    other: bytes
+    globs: list[Globs]
+
+
+class Attribute(TypedDict):
+    """The table of one attribute; `absent` is the bitmap when it counts as not sent.
+
+    A text attribute has `text`; a version has `versions`, and `text` too if a condition matches
+    it by pattern; a custom one has those of `text`, `numbers` and `bools` (for false, for true)
+    whose kind a condition compares with. A client's value of a kind without table is `absent`.
+    """
+
+    absent: bytes
+    text: Text | None
+    versions: Line | None
+    numbers: Line | None
+    bools: list[bytes] | None
+
+
+class Hosts(TypedDict):
+    """Which releases' packages serve a host app: by platform (case folded), then client_version.
+
+    `any` is for clients of an unnamed platform, or without a readable client_version.
+    """
+
+    any: bytes
+    platforms: dict[str, Line]
+
+
+class ListNeed(TypedDict):
+    """The releases in `bits` need a member of one of `lists`, if any, of none of `not_lists`."""
+
+    lists: list[str]
+    not_lists: list[str]
+    bits: bytes
+
+
+class Percent(TypedDict):
+    """The release of this rank reaches the percent buckets whose place under `key` is below."""
+
+    rank: int
+    basis_points: int
+    by_user: bool
+    key: int
+
+
+class FormEntry(TypedDict):
+    """One downloadable form of a package; `path` is appended to a CDN base."""
+
+    compression: str
+    size: int
+    sha256: str
+    path: str
+
+
+class PackageEntry(TypedDict):
+    """A package that some release of the program offers; `info` is JSON text."""
+
+    version: str
+    download: str
+    install: str
+    info: bytes | None
+    size: int
+    sha256: str
+    forms: list[FormEntry]
+    signatures: list[str]
+
+
+class ReleaseEntry(TypedDict):
+    """A release; its place in the program's list is its rank; `package` indexes `packages`."""
+
+    id: str
+    package: int
+    upgrade: str
+
+
+class Program(TypedDict):
+    """The compiled decision tables of one app."""
+
+    app: str
+    packages: list[PackageEntry]
+    withdrawn: list[str]
+    releases: list[ReleaseEntry]
+    schedule: Schedule
+    hosts: Hosts
+    attributes: dict[str, Attribute]
+    lists: list[ListNeed]
+    percents: list[Percent]
+
+
+class Cdn(TypedDict):
+    """The ordered bases for regions that match one of the patterns (case folded)."""
+
+    regions: list[str]
+    bases: list[str]
+
+
+class ListEntry(TypedDict):
+    """A list's kind of id, and its regular expressions (none: its ids are in the buckets)."""
+
+    of: str
+    regex: list[str]
+
+
+class Settings(TypedDict):
+    """What holds for the whole workspace; `check_after` in seconds."""
+
+    workspace: str
+    check_after: int
+    cdn: list[Cdn]
+    placeholders: list[str]
+    cors: list[str]
+    lists: dict[str, ListEntry]
+
+
+class Sets(TypedDict):
+    """The membership sets that ids refer to, as packed columns; see above."""
+
+    number_bits: int
+    lists: list[str]
+    numbers: bytes
+    ends: bytes
+    members: bytes
+
+
+class Membership(TypedDict):
+    """Where the hashed buckets are: how many, and the digests of sets, shards and packs."""
+
+    buckets: int
+    ids: int
+    sets: bytes
+    shards: list[bytes]
+    packs: list[bytes]
+
+
+class Contents(TypedDict):
+    """What an epoch publishes; equal plans and overrides give equal contents."""
+
+    format: int
+    settings: bytes
+    programs: dict[str, bytes]
+    membership: Membership | None
+    plan: bytes
+
+
+class ListFile(TypedDict):
+    """A list's ids in the store: sorted, one a line; `of`, and how many."""
+
+    digest: bytes
+    of: str
+    count: int
+    column: str | None
+
+
+class Withdrawal(TypedDict):
+    """A withdrawn version laid over the plan, kept until `reinstate` or the plan says the same."""
+
+    app: str
+    version: str
+
+
+class Tree(TypedDict):
+    """The plan's text by file, its lists by name, and what is laid over it."""
+
+    files: dict[str, bytes]
+    lists: dict[str, ListFile]
+    withdrawals: list[Withdrawal]
+
+
+class Epoch(TypedDict):
+    """One publication. `previous` is the digest of the epoch before (empty for the first)."""
+
+    format: int
+    workspace: str
+    number: int
+    previous: bytes
+    contents: bytes
+    author: str
+    time: int
+    note: str
+    commit: str
+
+
+class Signed(TypedDict):
+    """The envelope: `epoch` is the encoded Epoch map, signed as SIGNED_CONTEXT + epoch."""
+
+    epoch: bytes
+    key: bytes
+    signature: bytes
+
+
+class Compiled(TypedDict):
+    """The root of an image file made by `compile --out`: contents, and the Git commit of the plan.
+
+    `commit` is empty outside Git.
+    """
+
+    contents: bytes
+    commit: str
+
+
+SIGNED_CONTEXT = b"tidegate epoch\0"
+
+_KINDS: dict[type, bytes] = {
+    Signed: b"E",
+    Contents: b"C",
+    Settings: b"S",
+    Program: b"P",
+    Sets: b"M",
+    Tree: b"T",
+    Compiled: b"D",
+}
+_SHARD = b"H"
+
+
+def digest_of(blob: bytes) -> bytes:
+    """Name a blob: its SHA-256."""
+    return hashlib.sha256(blob).digest()
+
+
+def bucket_digest(bucket: bytes) -> bytes:
+    """Name a bucket: the first 16 bytes of its SHA-256."""
+    return hashlib.sha256(bucket).digest()[:BUCKET_DIGEST_BYTES]
+
+
+def encode(shape: type, value: Any) -> bytes:
+    """Encode a map of the given shape as a framed blob. Raises FormatError if it doesn't fit."""
+    _check(value, shape, shape.__name__)
+    return _frame(_KINDS[shape], pack_map(value))
+
+
+def decode(shape: type, blob: bytes) -> Any:
+    """Decode a framed blob to a map of the shape (a TypedDict above). Raises FormatError."""
+    return unpack_map(shape, _unframe(_KINDS[shape], blob))
+
+
+def pack_map(value: Any) -> bytes:
+    """Write a map as MessagePack with sorted keys."""
+    return cast("bytes", msgpack.packb(_sorted(value)))
+
+
+def unpack_map(shape: type, payload: bytes | memoryview) -> Any:
+    """Read a MessagePack map and hold it to its shape. Raises FormatError."""
+    try:
+        value = msgpack.unpackb(payload)
+    except (ValueError, msgpack.UnpackException, RecursionError) as fault:
+        raise FormatError(f"{shape.__name__} is not MessagePack: {fault}") from None
+    _check(value, shape, shape.__name__)
+    return value
+
+
+def _frame(kind: bytes, payload: bytes) -> bytes:
+    return _HEAD.pack(_MAGIC, kind[0], FORMAT, 0, xxh3_64_intdigest(payload)) + payload
+
+
+def _unframe(kind: bytes, blob: bytes) -> memoryview:
+    """Give the payload, not copied: a large copy would hold up an event loop."""
+    if len(blob) < _HEAD.size:
+        raise FormatError(f"a blob of {len(blob)} bytes is cut short: its head alone takes 16")
+    magic, found, version, zero, checksum = _HEAD.unpack_from(blob)
+    if magic != _MAGIC or zero:
+        raise FormatError("this is no Tidegate blob: it does not start with TGD1")
+    if version not in FORMATS:
+        raise FormatError(f"data format {version} is unknown here: this gateway reads {FORMATS}")
+    if found != kind[0]:
+        raise FormatError(f"this blob is of kind {chr(found)!r}, where {kind.decode()!r} must be")
+    payload = memoryview(blob)[_HEAD.size :]
+    if xxh3_64_intdigest(payload) != checksum:
+        raise FormatError("a blob is damaged: its payload does not have its checksum")
+    return payload
+
+
+def _sorted(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _sorted(value[key]) for key in sorted(value)}
+    if isinstance(value, list):
+        return [_sorted(item) for item in value]
+    return value
+
+
+@cache
+def _fields(shape: type) -> dict[str, Any]:
+    return get_type_hints(shape)
+
+
+def _check(value: Any, shape: Any, place: str) -> None:
+    """Hold a decoded value to a type made of TypedDict, list, dict, unions and scalars."""
+    if isinstance(shape, type) and not get_origin(shape):
+        if hasattr(shape, "__required_keys__"):
+            fields = _fields(shape)
+            if type(value) is not dict or value.keys() != fields.keys():
+                raise FormatError(f"{place} must have exactly the fields {sorted(fields)}")
+            for name, inner in fields.items():
+                _check(value[name], inner, f"{place}.{name}")
+        elif type(value) is not shape:  # exact: True is no int here
+            raise FormatError(f"{place} must be {shape.__name__}, not {type(value).__name__}")
+        return
+    origin, inners = get_origin(shape), get_args(shape)
+    if origin is list:
+        _check(value, list, place)
+        for item in value:
+            _check(item, inners[0], place)
+    elif origin is dict:
+        _check(value, dict, place)
+        for key, item in value.items():
+            _check(key, inners[0], place)
+            _check(item, inners[1], place)
+    else:
+        assert origin in (Union, types.UnionType)
+        _check_union(value, inners, place)
+
+
+def _check_union(value: Any, shapes: tuple[Any, ...], place: str) -> None:
+    for shape in shapes:
+        try:
+            _check(value, shape, place)
+        except FormatError as fault:
+            reason = fault
+        else:
+            return
+    raise reason
+
+
+def encode_bits(bits: int) -> bytes:
+    """Write a bitmap of ranks."""
+    return bits.to_bytes((bits.bit_length() + 7) // 8, "little")
+
+
+def decode_bits(data: bytes) -> int:
+    """Read a bitmap of ranks."""
+    return int.from_bytes(data, "little")
+
+
+def encode_shard(digests: bytes, words: bytes) -> bytes:
+    """Join the digests and the filter words (little-endian) of up to SHARD_BUCKETS buckets."""
+    return _frame(_SHARD, digests + words)
+
+
+def decode_shard(blob: bytes) -> tuple[bytes, bytes]:
+    """Split a shard into digests and filter words. Raises FormatError."""
+    payload = _unframe(_SHARD, blob)
+    each = BUCKET_DIGEST_BYTES + 8 * FILTER_WORDS
+    count, rest = divmod(len(payload), each)
+    if rest or not 0 < count <= SHARD_BUCKETS:
+        raise FormatError(f"a shard of {len(payload)} payload bytes holds no whole buckets")
+    border = count * BUCKET_DIGEST_BYTES
+    return payload[:border].tobytes(), payload[border:].tobytes()
+
+
+def encode_pack(buckets: Iterable[bytes]) -> bytes:
+    """Join the buckets of a shard for the store."""
+    return b"".join(_PACK_LENGTH.pack(len(bucket)) + bucket for bucket in buckets)
+
+
+def decode_pack(pack: bytes) -> list[bytes]:
+    """Split a pack into its buckets. Raises FormatError."""
+    buckets, at = [], 0
+    while at < len(pack):
+        start = at + _PACK_LENGTH.size
+        if start > len(pack):
+            raise FormatError("a pack of buckets is cut short")
+        at = start + _PACK_LENGTH.unpack_from(pack, start - _PACK_LENGTH.size)[0]
+        if at > len(pack):
+            raise FormatError("a pack of buckets is cut short")
+        buckets.append(pack[start:at])
+    return buckets
+
+
+def bucket_count(ids: int) -> int:
+    """Choose how many buckets so many ids get: the least of 1, 2, 3 and s * 2**k, s from 4 to 7.
+
+    The count moves in such steps because each step changes every bucket.
+    """
+    least = max(1, -(-ids // BUCKET_IDS))
+    shift = max(0, least.bit_length() - 3)
+    return -(-least >> shift) << shift
+
+
+def remainder_bits(buckets: int) -> int:
+    """Tell how many low bits of an id's hash a bucket keeps: 64 - floor(log2 buckets).
+
+    They are enough: two hashes of one bucket differ by less than 2**64 / buckets, and that is at
+    most 2**(64 - floor(log2 buckets)), so that equal low bits mean equal hashes.
+    """
+    return 65 - buckets.bit_length()
+
+
+_PAIRS = tuple((1 << (slot & 63)) | (1 << (slot >> 6)) for slot in range(4096))
+
+
+def filter_pattern(hashed: int) -> int:
+    """Give the bits, four at most, that an id sets in its word of the filter."""
+    return _PAIRS[hashed & 4095] | _PAIRS[(hashed >> 12) & 4095]
+
+
+def encode_pointer(number: int, digest: bytes) -> bytes:
+    """Write the pointer to the live epoch, readable in redis-cli: `42:<hex digest>`."""
+    return f"{number}:{digest.hex()}".encode()
+
+
+def decode_pointer(text: bytes) -> tuple[int, bytes]:
+    """Read a pointer: number and digest of the E blob. Raises FormatError."""
+    number, _, digest = text.partition(b":")
+    try:
+        found = int(number), bytes.fromhex(digest.decode())
+    except ValueError:
+        raise FormatError(f"the pointer {text[:80]!r} is not NUMBER:DIGEST") from None
+    if found[0] < 1 or len(found[1]) != DIGEST_BYTES:
+        raise FormatError(f"the pointer {text[:80]!r} is not NUMBER:DIGEST")
+    return found
+
+
+def write_file(target: BinaryIO, root: bytes, blobs: Iterable[bytes]) -> None:
+    """Write an image file: magic, root digest, then each blob behind its length in 8 bytes."""
+    target.write(_FILE_MAGIC + root)
+    for blob in blobs:
+        target.write(_LENGTH.pack(len(blob)))
+        target.write(blob)
+
+
+def read_file(source: BinaryIO) -> tuple[bytes, Iterator[tuple[bytes, bytes]]]:
+    """Read an image file: its root, and (digest, blob) pairs. Raises FormatError if cut or foreign.
+
+    The root's blob may be missing when the file was cut between two blobs: whoever resolves the
+    root finds out, because every blob is looked up by its digest.
+    """
+    head = source.read(len(_FILE_MAGIC) + DIGEST_BYTES)
+    if len(head) != len(_FILE_MAGIC) + DIGEST_BYTES or not head.startswith(_FILE_MAGIC):
+        raise FormatError("this is no Tidegate image file: it does not start with TGF1")
+    return head[len(_FILE_MAGIC) :], _read_blobs(source)
+
+
+def _read_blobs(source: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
+    while length := source.read(_LENGTH.size):
+        if len(length) != _LENGTH.size:
+            raise FormatError("an image file is cut short")
+        blob = source.read(_LENGTH.unpack(length)[0])
+        if len(blob) != _LENGTH.unpack(length)[0]:
+            raise FormatError("an image file is cut short")
+        yield digest_of(blob), blob
