@@ -1,0 +1,108 @@
+"""Answers as ready-made bytes: what is said of one app, in JSON and in MessagePack.
+
+An answer depends on the release that won, on how the installed version relates to it, and on the
+CDN of the client's region; it is rendered at its first use and kept.
+"""
+
+from enum import StrEnum
+from typing import Any
+
+import msgpack
+import orjson
+
+from gateway import layout
+from gateway.version import VersionKey
+
+Outcome = tuple[str, str, str]
+"""What is counted of an answer: app, release id or "", status. A stranger's app is ""."""
+
+
+class Status(StrEnum):
+    """What the client is told of one app."""
+
+    UPDATE = "update"
+    LATEST = "latest"
+    ROLLBACK = "rollback"
+    WITHDRAWN = "withdrawn"
+    NONE = "none"
+    UNKNOWN = "unknown"
+    INVALID = "invalid"
+
+
+class Answer:
+    """One app's part of a response, in both notations, with what is counted of it."""
+
+    __slots__ = ("json", "msgpack", "outcome")
+
+    def __init__(self, content: dict[str, Any], outcome: Outcome) -> None:
+        self.json: bytes = orjson.dumps(content)
+        info = content.get("info")
+        if isinstance(info, orjson.Fragment):
+            content = content | {"info": orjson.loads(orjson.dumps(info))}
+        self.msgpack: bytes = msgpack.packb(content)
+        self.outcome = outcome
+
+
+def status_of(
+    installed: VersionKey | None, target: VersionKey | None, withdrawn: frozenset[VersionKey]
+) -> tuple[Status, bool]:
+    """Choose the status, and whether the upgrade is forced by a withdrawal.
+
+    The first row that fits, from the top ("Which answer"): so nobody is downgraded unless
+    what they have was withdrawn.
+    """
+    if installed is not None and installed in withdrawn:
+        if target is None:
+            return Status.WITHDRAWN, True
+        return (Status.UPDATE if target > installed else Status.ROLLBACK), True
+    if target is None:
+        return Status.NONE, False
+    if installed is None or installed < target:
+        return Status.UPDATE, False
+    return Status.LATEST, False
+
+
+def render(
+    app: str,
+    status: Status,
+    forced: bool,
+    release: layout.ReleaseEntry | None,
+    package: layout.PackageEntry | None,
+    bases: list[str],
+) -> Answer:
+    """Render the answer for one app. A release and its package come together or not at all."""
+    if status not in (Status.UPDATE, Status.ROLLBACK):
+        outcome = (app, release["id"] if release else "", status.value)
+        return Answer({"app": app, "status": status.value}, outcome)
+    assert release is not None
+    assert package is not None
+    content: dict[str, Any] = {
+        "app": app,
+        "status": status.value,
+        "version": package["version"],
+        "release": release["id"],
+        "upgrade": "force" if forced else release["upgrade"],
+        "download": package["download"],
+        "install": package["install"],
+    }
+    if package["info"] is not None:
+        content["info"] = orjson.Fragment(package["info"])
+    content["package"] = {
+        "size": package["size"],
+        "sha256": package["sha256"],
+        "urls": [f"{base}/{package['forms'][0]['path']}" for base in bases],
+    }
+    if package["signatures"]:
+        content["signatures"] = package["signatures"]
+    return Answer(content, (app, release["id"], status.value))
+
+
+def refusal(app: str, detail: str | None) -> Answer:
+    """Answer for an app that is unknown (no detail) or whose part of the request is wrong.
+
+    The text of `app` is the client's: it is echoed, but never counted.
+    """
+    if detail is None:
+        return Answer({"app": app, "status": Status.UNKNOWN.value}, ("", "", Status.UNKNOWN.value))
+    content = {"app": app, "status": Status.INVALID.value, "detail": detail}
+    return Answer(content, ("", "", Status.INVALID.value))

@@ -1,0 +1,282 @@
+"""An app's decision tables at work: a decision is the AND of a handful of looked-up bitmaps.
+
+Bit i of every bitmap is the release of rank i. Each table maps what the client sent to the
+releases that accept it (Lakshman and Stiliadis, SIGCOMM 1998), so the cost does not grow with the
+number of releases or rules. Pure: no I/O, no clock.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Mapping
+from itertools import pairwise
+from typing import Any
+
+import re2
+
+from gateway import layout
+from gateway.attribute import CUSTOM, VALUE_CHARS
+from gateway.errors import FormatError
+from gateway.hashing import percent_place
+from gateway.layout import decode_bits
+from gateway.remembered import Memory, Remembered
+from gateway.version import VersionKey, parse_version
+
+NO_RELEASE = -1
+
+
+class Program:
+    """The tables of one app, bound to the bits that its lists have in this workspace."""
+
+    __slots__ = (
+        "_built_in",
+        "_by_device",
+        "_by_user",
+        "_cells",
+        "_custom",
+        "_hosts",
+        "_membership",
+        "_times",
+        "app",
+        "keys",
+        "lists",
+        "packages",
+        "releases",
+        "withdrawn",
+    )
+
+    def __init__(self, data: layout.Program, bits: Mapping[str, int], memory: Memory) -> None:
+        """Build the tables; `bits` gives every list's bit. Raises FormatError on bad bounds."""
+        self.app = data["app"]
+        self.releases = data["releases"]
+        self.packages = data["packages"]
+        if not all(package["forms"] for package in self.packages):
+            raise FormatError(f"a package of {self.app} has no form to download")
+        self.keys = [_key(package["version"]) for package in self.packages]
+        self.withdrawn = frozenset(_key(version) for version in data["withdrawn"])
+        self._times = data["schedule"]["bounds"]
+        self._cells = [decode_bits(cell) for cell in data["schedule"]["cells"]]
+        self._hosts = _host_table(data["hosts"], memory)
+        tables = {
+            name: Remembered(_attribute(name, table), memory)
+            for name, table in data["attributes"].items()
+        }
+        self._built_in = [item for item in tables.items() if not item[0].startswith(CUSTOM)]
+        self._custom = [
+            (name.removeprefix(CUSTOM), table)
+            for name, table in tables.items()
+            if name.startswith(CUSTOM)
+        ]
+        self.lists = frozenset(
+            name for need in data["lists"] for name in (*need["lists"], *need["not_lists"])
+        )
+        everyone = (1 << len(self.releases)) - 1
+        self._membership = (
+            Remembered(_membership(data["lists"], bits, everyone), memory) if self.lists else None
+        )
+        self._by_device = _percent_table(data["percents"], False, everyone, memory)
+        self._by_user = _percent_table(data["percents"], True, everyone, memory)
+
+    def winner(
+        self,
+        sent: dict[str, Any],
+        custom: dict[str, Any],
+        installed: str | None,
+        members: tuple[int, int],
+        buckets: tuple[int | None, int | None],
+        second: int,
+    ) -> int:
+        """Give the rank of the release that wins, or NO_RELEASE.
+
+        `members` are the masks of the lists that surely and that possibly have this client;
+        `buckets` the percent buckets of the subject and of the user, None without an id.
+        Raises TypeError when an attribute is a list or an object.
+        """
+        bits: int = self._cells[bisect_right(self._times, second) if self._times else 0]
+        bits &= self._hosts[sent.get("platform")][sent.get("client_version")]
+        for name, table in self._built_in:
+            bits &= table[installed if name == "installed" else sent.get(name)]
+        for name, table in self._custom:
+            value = custom.get(name)
+            # 1, 1.0 and true are one key to a dict, but not one value to a condition.
+            bits &= table[value if value.__class__ is str else (value.__class__, value)]
+        if self._membership is not None:
+            bits &= self._membership[members]
+        if self._by_device is not None:
+            bits &= self._by_device[buckets[0]]
+        if self._by_user is not None:
+            bits &= self._by_user[buckets[1]]
+        return (bits & -bits).bit_length() - 1
+
+
+def _key(version: str) -> VersionKey:
+    key = parse_version(version)
+    if key is None:
+        raise FormatError(f"a program holds {version!r}, which is no version")
+    return key
+
+
+def _host_table(hosts: layout.Hosts, memory: Memory) -> Remembered:
+    anywhere = decode_bits(hosts["any"])
+    named = {
+        platform: Remembered(_versions(line, anywhere), memory)
+        for platform, line in hosts["platforms"].items()
+    }
+    unnamed = _Always(anywhere)
+
+    def of_platform(platform: Any) -> Mapping[Any, int]:
+        return named.get(platform.casefold(), unnamed) if is_sent(platform) else unnamed
+
+    return Remembered(of_platform, memory)
+
+
+class _Always(dict[Any, int]):
+    """A table in which every key has one value; it remembers nothing."""
+
+    def __init__(self, value: int) -> None:
+        super().__init__()
+        self._value = value
+
+    def __missing__(self, key: object) -> int:
+        return self._value
+
+
+def is_sent(value: Any) -> bool:
+    """Tell whether a client's value of a text or version attribute counts as sent."""
+    return isinstance(value, str) and 0 < len(value) <= VALUE_CHARS
+
+
+def _attribute(name: str, table: layout.Attribute) -> Callable[[Any], int]:
+    absent = decode_bits(table["absent"])
+    text = None if table["text"] is None else _text(table["text"])
+    if name.startswith(CUSTOM):
+        return _custom(table, text, absent)
+    if table["versions"] is None:
+        assert text is not None
+        return lambda value: text(value) if is_sent(value) else absent
+    versions = _versions(table["versions"], absent)
+    if text is None:
+        return versions
+    return lambda value: versions(value) & text(value) if is_sent(value) else absent
+
+
+def _versions(line: layout.Line, absent: int) -> Callable[[Any], int]:
+    bounds = [_key(str(bound)) for bound in line["bounds"]]
+    cells = _line_cells(bounds, line["cells"])
+
+    def bits(value: Any) -> int:
+        key = parse_version(value) if is_sent(value) else None
+        return absent if key is None else cells[_cell(bounds, key)]
+
+    return bits
+
+
+def _custom(
+    table: layout.Attribute, text: Callable[[str], int] | None, absent: int
+) -> Callable[[Any], int]:
+    """Work on a text, or on (class, value) of anything else."""
+    numbers: list[Any] = [] if table["numbers"] is None else table["numbers"]["bounds"]
+    cells = None if table["numbers"] is None else _line_cells(numbers, table["numbers"]["cells"])
+    bools = None if table["bools"] is None else [decode_bits(cell) for cell in table["bools"]]
+
+    def bits(value: Any) -> int:
+        if isinstance(value, str):
+            return text(value) if text is not None and is_sent(value) else absent
+        kind, value = value
+        if kind is bool:
+            return absent if bools is None else bools[value]
+        if kind is int or kind is float:
+            return absent if cells is None else cells[_cell(numbers, value)]
+        return absent
+
+    return bits
+
+
+def _line_cells(bounds: list[Any], cells: list[bytes]) -> list[int]:
+    if len(cells) != 2 * len(bounds) + 1 or any(low >= high for low, high in pairwise(bounds)):
+        raise FormatError("a line table's bounds do not rise, or do not fit its cells")
+    return [decode_bits(cell) for cell in cells]
+
+
+def _cell(bounds: list[Any], value: Any) -> int:
+    at = bisect_left(bounds, value)
+    return 2 * at + 1 if at < len(bounds) and bounds[at] == value else 2 * at
+
+
+def _text(table: layout.Text) -> Callable[[str], int]:
+    exact = {value: decode_bits(bits) for value, bits in table["exact"].items()}
+    other = decode_bits(table["other"])
+    globs = [(glob_matcher(each["patterns"]), decode_bits(each["bits"])) for each in table["globs"]]
+
+    def bits(value: str) -> int:
+        folded = value.casefold()
+        found = exact.get(folded)
+        if found is not None:
+            return found
+        found = other
+        for matches, needed in globs:
+            if found & needed and not matches(folded):
+                found &= ~needed
+        return found
+
+    return bits
+
+
+def glob_matcher(patterns: Iterable[str]) -> Callable[[str], bool]:
+    """Make a test whether any pattern (`*` any text, `?` any one character) matches a whole text.
+
+    In linear time (RE2), whatever the patterns.
+    """
+    expression = "|".join(
+        "".join({"*": ".*", "?": "."}.get(char) or re2.escape(char) for char in pattern)
+        for pattern in patterns
+    )
+    compiled = re2.compile(f"(?s)(?:{expression})")
+    return lambda text: compiled.fullmatch(text) is not None
+
+
+def _membership(
+    needs: list[layout.ListNeed], bits: Mapping[str, int], everyone: int
+) -> Callable[[tuple[int, int]], int]:
+    try:
+        masks = [
+            (
+                sum(1 << bits[name] for name in need["lists"]),
+                sum(1 << bits[name] for name in need["not_lists"]),
+                decode_bits(need["bits"]),
+            )
+            for need in needs
+        ]
+    except KeyError as missing:
+        raise FormatError(f"a program names the list {missing}, which is not there") from None
+
+    def accepted(members: tuple[int, int]) -> int:
+        surely, possibly = members
+        found = everyone
+        for wanted, unwanted, needed in masks:
+            if (wanted and not wanted & surely) or unwanted & possibly:
+                found &= ~needed
+        return found
+
+    return accepted
+
+
+def _percent_table(
+    percents: list[layout.Percent], by_user: bool, everyone: int, memory: Memory
+) -> Remembered | None:
+    chosen = [
+        (each["key"], each["basis_points"], 1 << each["rank"])
+        for each in percents
+        if each["by_user"] is by_user
+    ]
+    if not chosen:
+        return None
+    without = everyone & ~sum(bit for _, _, bit in chosen)
+
+    def reached(bucket: int | None) -> int:
+        found = without
+        if bucket is not None:
+            for key, basis_points, bit in chosen:
+                if percent_place(bucket, key) < basis_points:
+                    found |= bit
+        return found
+
+    return Remembered(reached, memory)

@@ -1,0 +1,75 @@
+"""Tables that work out a value once and remember it, within one bound for a whole worker."""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+from weakref import ref
+
+from gateway.attribute import VALUE_CHARS
+
+WORKER_ENTRIES = 250_000
+"""What all tables of a worker remember together: some 100 bytes an entry, 400 under attack."""
+
+TABLE_ENTRIES = 16_384
+"""What one table remembers: more than there are percent buckets, or models of phones."""
+
+
+class Memory:
+    """Counts what a worker's tables remember, and empties the oldest one when it is too much."""
+
+    def __init__(self, entries: int = WORKER_ENTRIES) -> None:
+        self._limit = entries
+        self._used = 0
+        self._filled: deque[ref[Remembered]] = deque()
+        self._prune_at = 1_000
+
+    @property
+    def used(self) -> int:
+        """Tell how many entries all living tables hold."""
+        return self._used
+
+    def make_room(self, table: "Remembered") -> None:
+        """Account for one more entry of `table`; the caller stores it right after."""
+        if len(table) >= TABLE_ENTRIES:
+            self._empty(table)
+        while self._used >= self._limit:
+            oldest = self._filled.popleft()()
+            if oldest is not None:
+                self._empty(oldest)
+        if not table:
+            self._filled.append(ref(table))
+            if len(self._filled) > self._prune_at:
+                self._filled = deque(kept for kept in self._filled if kept() is not None)
+                self._prune_at = max(1_000, 2 * len(self._filled))
+        self._used += 1
+
+    def gone(self, entries: int) -> None:
+        """Account for a table that went with its program."""
+        self._used -= entries
+
+    def _empty(self, table: "Remembered") -> None:
+        self._used -= len(table)
+        table.clear()
+
+
+class Remembered(dict[Any, Any]):
+    """A dict that works out what it lacks. A look-up of a known key runs no Python code at all."""
+
+    __slots__ = ("__weakref__", "_memory", "_work_out")
+    __hash__ = object.__hash__  # type: ignore[assignment]
+
+    def __init__(self, work_out: Callable[[Any], Any], memory: Memory) -> None:
+        super().__init__()
+        self._work_out = work_out
+        self._memory = memory
+
+    def __missing__(self, key: Any) -> Any:
+        value = self._work_out(key)
+        # Long texts are not kept: a client chooses them, and the bound counts entries, not bytes.
+        if not isinstance(key, str) or len(key) <= VALUE_CHARS:
+            self._memory.make_room(self)
+            self[key] = value
+        return value
+
+    def __del__(self) -> None:
+        self._memory.gone(len(self))

@@ -1,0 +1,333 @@
+"""One epoch, ready to answer: immutable but for what its tables remember. Pure: no I/O, no clock.
+
+A check takes three steps, of which the shell does the middle one:
+
+    hashes = snapshot.probes(check)                  which ids must be looked up (mostly none)
+    members = {hash: mask or None, …}                from Redis; None where it could not be known
+    body, outcomes = snapshot.answer(check, members, second, msgpack=False)
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from msgpack import packb
+
+from gateway import layout
+from gateway.answer import Answer, Outcome, refusal, render, status_of
+from gateway.check import Check
+from gateway.errors import FormatError
+from gateway.hashing import id_hash, id_seed, percent_bucket
+from gateway.membership import ExpressionLists, MembershipTable
+from gateway.program import NO_RELEASE, Program, glob_matcher, is_sent
+from gateway.remembered import Memory, Remembered
+from gateway.version import parse_version
+
+SPREAD = 0.2
+"""`check_after` is spread by this share to both sides, so that phones don't come in waves."""
+
+CHECK_AFTER_SECONDS = 86_400
+_APP_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
+_KINDS = ("user", "device")
+
+
+class Snapshot:
+    """Everything that a gateway serves from one epoch."""
+
+    def __init__(
+        self,
+        digest: bytes,
+        epoch: layout.Epoch,
+        contents: layout.Contents,
+        blob: Callable[[bytes], bytes],
+        previous: "Snapshot | None",
+    ) -> None:
+        """Build beside what is served now; see `build`."""
+        self.digest = digest
+        self.epoch = epoch
+        self.number = epoch["number"]
+        self.contents = contents
+        self.settings: layout.Settings = layout.decode(layout.Settings, blob(contents["settings"]))
+        workspace = self.settings["workspace"]
+        if workspace != epoch["workspace"]:
+            raise FormatError(f"epoch {self.number} is of another workspace, {workspace!r}")
+        self._seeds = tuple(id_seed(workspace, kind) for kind in _KINDS)
+        self._placeholders = frozenset(self.settings["placeholders"])
+        self.bits = {name: at for at, name in enumerate(sorted(self.settings["lists"]))}
+        self._expressions = ExpressionLists(self.settings["lists"], self.bits)
+        self._table = _membership_table(contents["membership"], blob, self.bits)
+        # By kind of id: all lists of exact ids, whose members can only be found in the buckets.
+        self._exact = [
+            sum(
+                1 << self.bits[name]
+                for name, entry in self.settings["lists"].items()
+                if entry["of"] == kind and not entry["regex"]
+            )
+            for kind in _KINDS
+        ]
+        shared = previous is not None and previous.contents["settings"] == contents["settings"]
+        self.memory: Memory = previous.memory if previous is not None else Memory()
+        self._cdn = _cdn_table(self.settings["cdn"], self.memory)
+        self.apps: _Apps = _Apps(
+            self, blob, previous.apps if previous is not None and shared else None
+        )
+        self._heads = _Heads(self.number, self.settings["check_after"])
+
+    def probes(self, check: Check) -> tuple[int, ...]:
+        """Tell which hashes need their bucket: likely members, if an asked app has such lists."""
+        if self._table is None:
+            return ()
+        wanted = 0
+        for app in check.apps:
+            entry = self.apps[app]
+            if entry is not None:
+                wanted |= entry.lists
+        found = []
+        for kind, text in enumerate((check.user, check.device)):
+            if wanted & self._exact[kind] and self._is_id(text):
+                assert text is not None
+                hashed = id_hash(text, self._seeds[kind])
+                if self._table.likely(hashed) and self._table.bucket_of(hashed) != (
+                    layout.EMPTY_BUCKET
+                ):
+                    found.append(hashed)
+        return tuple(found)
+
+    def bucket_of(self, hashed: int) -> bytes:
+        """Give the digest of the bucket that holds a probed hash."""
+        assert self._table is not None
+        return self._table.bucket_of(hashed)
+
+    def lists_of(self, hashed: int, bucket: bytes) -> int:
+        """Read the mask of lists out of a fetched bucket. Raises FormatError if it is not it."""
+        assert self._table is not None
+        return self._table.lists_of(hashed, bucket)
+
+    def answer(
+        self, check: Check, members: Mapping[int, int | None], second: int, *, msgpack: bool
+    ) -> tuple[bytes, list[Outcome]]:
+        """Answer a check. `members` holds every probed hash; `second` is Unix time."""
+        hashes = tuple(
+            id_hash(text, self._seeds[kind]) if text is not None and self._is_id(text) else None
+            for kind, text in enumerate((check.user, check.device))
+        )
+        subject = hashes[1] if hashes[1] is not None else hashes[0]
+        buckets = (
+            None if subject is None else percent_bucket(subject),
+            None if hashes[0] is None else percent_bucket(hashes[0]),
+        )
+        masks = self._masks(check, hashes, members)
+        bases = self._bases(check.sent.get("region"))
+        parts: list[bytes] = []
+        outcomes: list[Outcome] = []
+        for app, installed in check.apps.items():
+            answer = self._answer_one(check, app, installed, masks, buckets, bases, second)
+            parts.append(answer.msgpack if msgpack else answer.json)
+            outcomes.append(answer.outcome)
+        head = self._heads.msgpack if msgpack else self._heads.json
+        return head(subject, parts), outcomes
+
+    def _is_id(self, text: str | None) -> bool:
+        return text is not None and text != "" and text.casefold() not in self._placeholders
+
+    def _masks(
+        self, check: Check, hashes: tuple[int | None, ...], members: Mapping[int, int | None]
+    ) -> tuple[int, int]:
+        """Give the lists that surely, and that possibly, have this client."""
+        surely = possibly = 0
+        for kind, text in enumerate((check.user, check.device)):
+            hashed = hashes[kind]
+            if hashed is None or text is None:
+                continue
+            surely |= self._expressions.mask(_KINDS[kind], text)
+            known = members.get(hashed, 0)
+            if known is None:
+                possibly |= self._exact[kind]
+            else:
+                # A bucket knows an id by its hash alone: keep to the lists of this kind.
+                surely |= known & self._exact[kind]
+        return surely, surely | possibly
+
+    def _bases(self, region: Any) -> int:
+        found: int = self._cdn[region if is_sent(region) else None]
+        return found
+
+    def _answer_one(
+        self,
+        check: Check,
+        app: str,
+        installed: Any,
+        masks: tuple[int, int],
+        buckets: tuple[int | None, int | None],
+        bases: int,
+        second: int,
+    ) -> Answer:
+        entry = self.apps[app]
+        if entry is None:
+            if not _APP_ID.match(app):
+                return refusal(app, "an app id is 1 to 64 of the characters A-Z a-z 0-9 . _ -")
+            return refusal(app, None)
+        if installed is not None and not isinstance(installed, str):
+            return refusal(app, "the installed version must be a text or null")
+        if not is_sent(installed):
+            installed = None
+        winner = entry.program.winner
+        try:
+            rank = winner(check.sent, check.custom, installed, masks, buckets, second)
+        except TypeError:
+            # A list or an object is no attribute; looking for them beforehand would cost all.
+            sent, custom = _scalars(check.sent), _scalars(check.custom)
+            rank = winner(sent, custom, installed, masks, buckets, second)
+        answer: Answer = entry.answers[rank, bases, installed]
+        return answer
+
+
+class _Entry:
+    """An app's program and the answers made from it so far."""
+
+    __slots__ = ("answers", "lists", "program")
+
+    def __init__(self, program: Program, lists: int, cdn: list[list[str]], memory: Memory) -> None:
+        self.program = program
+        self.lists = lists
+        rendered: dict[tuple[int, int, str, bool], Answer] = {}
+
+        def work_out(key: tuple[int, int, str | None]) -> Answer:
+            rank, bases, installed = key
+            offered = rank != NO_RELEASE
+            release = program.releases[rank] if offered else None
+            target = program.keys[release["package"]] if release else None
+            version = parse_version(installed) if installed is not None else None
+            status, forced = status_of(version, target, program.withdrawn)
+            made = (rank, bases, status.value, forced)
+            if made not in rendered:
+                package = program.packages[release["package"]] if release else None
+                rendered[made] = render(program.app, status, forced, release, package, cdn[bases])
+            return rendered[made]
+
+        self.answers = Remembered(work_out, memory)
+
+
+class _Apps(dict[str, _Entry | None]):
+    """The apps that were asked for so far; a program is decoded at its first check."""
+
+    def __init__(
+        self, snapshot: Snapshot, blob: Callable[[bytes], bytes], previous: "_Apps | None"
+    ) -> None:
+        self.programs = snapshot.contents["programs"]
+        self._blobs = {digest: blob(digest) for digest in self.programs.values()}
+        self.bits = snapshot.bits
+        self.memory = snapshot.memory
+        self._cdn = [*(list(each["bases"]) for each in snapshot.settings["cdn"]), []]
+        kept = {}
+        if previous is not None:
+            # A program whose bytes did not change keeps its tables and all that they remember.
+            kept = {
+                app: entry
+                for app, entry in list(previous.items())  # checks go on adding to it meanwhile
+                if self.programs.get(app) == previous.programs.get(app)
+            }
+        super().__init__(kept)
+
+    def __missing__(self, app: str) -> _Entry | None:
+        digest = self.programs.get(app)
+        if digest is None:
+            return None
+        data: layout.Program = layout.decode(layout.Program, self._blobs[digest])
+        if data["app"] != app:
+            raise FormatError(f"the program of {app} is that of {data['app']}")
+        program = Program(data, self.bits, self.memory)
+        lists = sum(1 << self.bits[name] for name in program.lists)
+        entry = self[app] = _Entry(program, lists, self._cdn, self.memory)
+        return entry
+
+
+class _Heads:
+    """The envelope around the answers: epoch, and `check_after` spread over the subjects."""
+
+    def __init__(self, epoch: int, check_after: int) -> None:
+        self._epoch = epoch
+        self._middle = check_after
+        self._low = check_after - int(check_after * SPREAD)
+        self._high = min(check_after + int(check_after * SPREAD), CHECK_AFTER_SECONDS)
+
+    def _check_after(self, subject: int | None) -> int:
+        if subject is None:
+            return self._middle
+        span = self._high - self._low + 1
+        return self._low + ((subject & 0xFFFF_FFFF) * span >> 32)
+
+    def json(self, subject: int | None, parts: list[bytes]) -> bytes:
+        """Write the response as JSON."""
+        head = b'{"epoch":%d,"check_after":%d,"apps":[' % (
+            self._epoch,
+            self._check_after(subject),
+        )
+        return head + b",".join(parts) + b"]}"
+
+    def msgpack(self, subject: int | None, parts: list[bytes]) -> bytes:
+        """Write the response as MessagePack."""
+        return b"".join(
+            (
+                b"\x83" + packb("epoch") + packb(self._epoch),
+                packb("check_after") + packb(self._check_after(subject)),
+                packb("apps"),
+                # An array's head: fixarray up to 15, else array 16 (a check has 100 at most).
+                bytes([0x90 | len(parts)]) if len(parts) < 16 else b"\xdc" + _u16(len(parts)),
+                *parts,
+            )
+        )
+
+
+def _u16(number: int) -> bytes:
+    return number.to_bytes(2, "big")
+
+
+def _scalars(sent: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in sent.items() if not isinstance(value, list | dict)}
+
+
+def _membership_table(
+    membership: layout.Membership | None,
+    blob: Callable[[bytes], bytes],
+    bits: Mapping[str, int],
+) -> MembershipTable | None:
+    if membership is None:
+        return None
+    sets: layout.Sets = layout.decode(layout.Sets, blob(membership["sets"]))
+    return MembershipTable(membership, sets, [blob(each) for each in membership["shards"]], bits)
+
+
+def _cdn_table(cdn: list[layout.Cdn], memory: Memory) -> Remembered:
+    """Map a region to the index of its bases; the index after the last one has no bases."""
+    matchers = [glob_matcher(each["regions"]) for each in cdn]
+    anywhere = [at for at, each in enumerate(cdn) if "*" in each["regions"]]
+
+    def work_out(region: str | None) -> int:
+        if region is None:
+            return anywhere[0] if anywhere else len(cdn)
+        folded = region.casefold()
+        return next((at for at, matches in enumerate(matchers) if matches(folded)), len(cdn))
+
+    return Remembered(work_out, memory)
+
+
+def needed(contents: layout.Contents) -> list[bytes]:
+    """Name the blobs that a gateway must have to serve these contents."""
+    membership = contents["membership"]
+    tables = [] if membership is None else [membership["sets"], *membership["shards"]]
+    return [contents["settings"], *contents["programs"].values(), *tables]
+
+
+def build(
+    digest: bytes,
+    epoch: layout.Epoch,
+    contents: layout.Contents,
+    blob: Callable[[bytes], bytes],
+    previous: Snapshot | None,
+) -> Snapshot:
+    """Build the snapshot of a verified epoch; `blob` gives the bytes of every needed digest.
+
+    Raises FormatError when a blob does not hold what it should, KeyError when one is missing.
+    """
+    return Snapshot(digest, epoch, contents, blob, previous)
