@@ -1,0 +1,1 @@
+"""The compiler: release plans in, small immutable tables out."""

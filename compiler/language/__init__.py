@@ -1,0 +1,1 @@
+"""The plan language: files to a checked Plan, and every fault with its place and mend."""

@@ -1,0 +1,5 @@
+export default {
+  onLaunch() {
+    console.log("Coffee 1.0.0.2");
+  },
+};

@@ -1,0 +1,3 @@
+export default {
+  data: { greeting: "Coffee, with milk if you like." },
+};
