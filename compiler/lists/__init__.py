@@ -1,0 +1,1 @@
+"""Allowlists: ids from files, hashed into the buckets that gateways look into."""

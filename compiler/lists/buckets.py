@@ -1,0 +1,303 @@
+"""The hashed buckets of all id lists of a workspace: one exact table, and the filter before it.
+
+Every id is hashed once (8 bytes a row, sorted list by list). The hashes are then merged slice by
+slice of the hash space, which finds for every hash the lists that it is on: its membership set.
+Last, shard by shard, hashes and set numbers become buckets, digests and filter words, as
+gateway/layout.py says. Memory: 8 bytes for each row of the lists, 12 for each distinct id, and
+the result (packs and shards: some 11 bytes an id).
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate, chain, pairwise
+
+import numpy as np
+import numpy.typing as npt
+from xxhash import xxh3_64_intdigest
+
+from compiler.diagnostic import PlanError, error
+from compiler.plan import Span
+from gateway import layout
+from gateway.errors import FormatError
+from gateway.hashing import id_seed
+
+MAX_SETS = 1 << 20
+"""So many combinations of lists that ids are on; a gateway keeps some 20 bytes for each."""
+
+_SPARE = 16  # set numbers for each set, so that a new one seldom meets a taken number
+_BLOCK_BYTES = 1 << 22
+_SLICE_ROWS = 1 << 20
+
+Hashes = npt.NDArray[np.uint64]
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class MembershipImage:
+    """The table as blobs: sets, shards and packs by their digests; `membership` names them."""
+
+    membership: layout.Membership
+    blobs: dict[bytes, bytes]
+
+    @property
+    def buckets(self) -> Iterator[tuple[bytes, bytes]]:
+        """Give each bucket that is not empty behind its short digest, for Redis."""
+        for shard, pack in zip(self.membership["shards"], self.membership["packs"], strict=True):
+            yield from bucket_pairs(self.blobs[shard], self.blobs[pack])
+
+
+def bucket_pairs(shard: bytes, pack: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Give (digest, bucket) of a shard's pack, empty ones left out.
+
+    Raises FormatError when the pack is not the shard's.
+    """
+    digests, _ = layout.decode_shard(shard)
+    buckets = layout.decode_pack(pack)
+    size = layout.BUCKET_DIGEST_BYTES
+    if len(buckets) * size != len(digests):
+        raise FormatError(f"a pack of {len(buckets)} buckets is not that of its shard")
+    for index, bucket in enumerate(buckets):
+        wanted = digests[index * size : (index + 1) * size]
+        if _digest(bucket) != wanted:
+            raise FormatError("a pack holds a bucket that its shard does not name")
+        if bucket:
+            yield wanted, bucket
+
+
+def build_membership(
+    workspace: str, lists: Iterable[tuple[str, str, bytes]], progress: Progress | None = None
+) -> MembershipImage:
+    """Build the table from (name, kind of id, ListIds.text) of every list, in any order.
+
+    `lists` may be a generator, so that one text is in memory at a time; `progress` is called
+    with the number of ids hashed so far. Raises PlanError when the ids are on more than MAX_SETS
+    different combinations of lists.
+    """
+    hashed: dict[str, Hashes] = {}
+    done = 0
+    for name, kind, text in lists:
+        assert name not in hashed
+        hashed[name] = _hash_ids(text, id_seed(workspace, kind))
+        done += len(hashed[name])
+        if progress:
+            progress(done)
+    names = sorted(hashed)
+    hashes, indexes, combinations = _merge([hashed.pop(name) for name in names])
+    buckets = layout.bucket_count(len(hashes))
+    bits = _number_bits(len(combinations), buckets)
+    numbers = _number_sets([[names[at] for at in row] for row in combinations], bits)
+    sets = _encode_sets(bits, names, dict(zip(numbers, combinations, strict=True)))
+    return _encode(sets, bits, hashes, indexes, np.array(numbers, np.uint64), buckets)
+
+
+def _hash_ids(text: bytes, seed: int) -> Hashes:
+    """Hash lines as gateway.hashing.id_hash does, but from bytes; sorted, without duplicates."""
+    digest = partial(xxh3_64_intdigest, seed=seed)
+    hashes = np.empty(text.count(b"\n"), np.uint64)
+    start = done = 0
+    while start < len(text):
+        end = text.find(b"\n", min(start + _BLOCK_BYTES, len(text) - 1)) + 1
+        ids = text[start : end - 1].split(b"\n")
+        hashes[done : done + len(ids)] = np.fromiter(map(digest, ids), np.uint64, len(ids))
+        start, done = end, done + len(ids)
+    hashes.sort()
+    return hashes[_firsts(hashes)]
+
+
+def _firsts(values: npt.NDArray[np.generic]) -> npt.NDArray[np.bool_]:
+    """Mark each first of equal neighbours."""
+    marks = np.ones(len(values), np.bool_)
+    marks[1:] = values[1:] != values[:-1]
+    return marks
+
+
+def _merge(
+    hashed: list[Hashes],
+) -> tuple[Hashes, npt.NDArray[np.int32], list[tuple[int, ...]]]:
+    """Merge the lists' sorted hashes: distinct hashes, each one's index into the combinations."""
+    rows = sum(map(len, hashed))
+    bits = (rows // _SLICE_ROWS).bit_length()
+    found: dict[tuple[int, ...], int] = {}
+    hashes, indexes = [np.empty(0, np.uint64)], [np.empty(0, np.int32)]
+    starts = [0] * len(hashed)
+    for number in range(1, (1 << bits) + 1):
+        below = np.uint64(min(number << (64 - bits), (1 << 64) - 1))
+        last = number == 1 << bits
+        ends = [len(rows) if last else int(np.searchsorted(rows, below)) for rows in hashed]
+        parts = [rows[a:b] for rows, a, b in zip(hashed, starts, ends, strict=True)]
+        starts = ends
+        if any(map(len, parts)):
+            merged, combined = _group(parts, found)
+            hashes.append(merged)
+            indexes.append(combined)
+    hashed.clear()  # a third of the memory is free before the results are joined
+    return np.concatenate(hashes), np.concatenate(indexes), list(found)
+
+
+def _group(
+    parts: list[Hashes], found: dict[tuple[int, ...], int]
+) -> tuple[Hashes, npt.NDArray[np.int32]]:
+    """Find the lists of each hash; combinations not met before are added to `found`."""
+    rows = np.concatenate(parts)
+    owners = np.repeat(np.arange(len(parts), dtype=np.int64), [len(part) for part in parts])
+    order = np.argsort(rows, kind="stable")  # stable: a hash's owners stay in ascending order
+    rows, owners = rows[order], owners[order]
+    starts = np.flatnonzero(_firsts(rows))
+    sizes = np.diff(starts, append=len(rows))
+    # Number the sequences of owners as a trie does, one level after another, but for all hashes
+    # at once: equal states of equal depth are equal sequences. This is exact, unlike a hash.
+    states = owners[starts]
+    for depth in range(1, int(sizes.max())):
+        deeper = np.flatnonzero(sizes > depth)
+        steps = (states[deeper] << 32) | owners[starts[deeper] + depth]
+        states[deeper] = np.unique(steps, return_inverse=True)[1]
+    _, examples, kinds = np.unique((sizes << 32) | states, return_index=True, return_inverse=True)
+    indexes = []
+    for start, size in zip(starts[examples].tolist(), sizes[examples].tolist(), strict=True):
+        combination = tuple(owners[start : start + size].tolist())
+        indexes.append(found.setdefault(combination, len(found)))
+    _limit_sets(len(found))
+    return rows[starts], np.array(indexes, np.int32)[kinds]
+
+
+def _limit_sets(count: int) -> None:
+    if count > MAX_SETS:
+        message = (
+            f"the ids are on more than {MAX_SETS:,} different combinations of lists. "
+            "Merge lists whose members overlap at random."
+        )
+        raise PlanError([error(Span("lists.yaml", 0, 0), message)])
+
+
+def _number_bits(sets: int, buckets: int) -> int:
+    """Choose the bits of a set number: 16 numbers a set, and what is left of an entry's last byte.
+
+    So the bits change when the sets outgrow a byte of the entry (which is 256 times later), or
+    when the buckets double, which changes every bucket anyway.
+    """
+    remainder = layout.remainder_bits(buckets)
+    needed = (max(sets, 1) * _SPARE - 1).bit_length()
+    return needed + -(remainder + needed) % 8
+
+
+def _number_sets(sets: list[list[str]], bits: int) -> list[int]:
+    """Derive each set's number from a hash of its names, so that a new set seldom moves another.
+
+    A set whose number is taken moves on to its hash under the next seed, until one is free. Sets
+    choose in the order of their names, so a number depends on the set's names and on the sets
+    before it in that order, on nothing else. With 16 numbers for each set or more, a new set finds
+    its number taken once in 16 times at most, or takes that of a later set, which then moves on.
+    """
+    keys = ["\0".join(sorted(names)).encode() for names in sets]
+    taken: set[int] = set()
+    chosen: dict[bytes, int] = {}
+    for key in sorted(keys):
+        seed = 0
+        while (number := xxh3_64_intdigest(key, seed) & ((1 << bits) - 1)) in taken:
+            seed += 1
+        taken.add(number)
+        chosen[key] = number
+    return [chosen[key] for key in keys]
+
+
+def _encode_sets(bits: int, names: list[str], found: dict[int, tuple[int, ...]]) -> bytes:
+    """Encode the membership sets, given the indexes of the lists of each set's number."""
+    numbers = sorted(found)
+    rows = [found[number] for number in numbers]
+    sets: layout.Sets = {
+        "number_bits": bits,
+        "lists": names,
+        "numbers": np.array(numbers, "<u4").tobytes(),
+        "ends": np.cumsum([len(row) for row in rows], dtype="<u4").tobytes(),
+        "members": np.fromiter(chain.from_iterable(rows), "<u4").tobytes(),
+    }
+    return layout.encode(layout.Sets, sets)
+
+
+def _encode(
+    sets: bytes,
+    number_bits: int,
+    hashes: Hashes,
+    indexes: npt.NDArray[np.int32],
+    numbers: Hashes,
+    buckets: int,
+) -> MembershipImage:
+    membership: layout.Membership = {
+        "buckets": buckets,
+        "ids": len(hashes),
+        "sets": layout.digest_of(sets),
+        "shards": [],
+        "packs": [],
+    }
+    blobs = {membership["sets"]: sets}
+    borders = [*range(0, buckets, layout.SHARD_BUCKETS), buckets]
+    # The first hash of each shard; see layout: bucket j begins with ceil(j * 2**64 / buckets).
+    cuts = np.array([-(-(first << 64) // buckets) for first in borders[:-1]], np.uint64)
+    starts = [*np.searchsorted(hashes, cuts).tolist(), len(hashes)]
+    for (first, after), (start, end) in zip(pairwise(borders), pairwise(starts), strict=True):
+        part, its_numbers = hashes[start:end], numbers[indexes[start:end]]
+        entries = _entries(part, its_numbers, buckets, number_bits)
+        words = _scaled(part, buckets * layout.FILTER_WORDS)
+        words -= np.uint64(first * layout.FILTER_WORDS)
+        shard, pack = _encode_shard(part, entries, words, after - first)
+        for blob, place in ((shard, membership["shards"]), (pack, membership["packs"])):
+            digest = layout.digest_of(blob)
+            place.append(digest)
+            blobs[digest] = blob
+    return MembershipImage(membership, blobs)
+
+
+def _encode_shard(
+    hashes: Hashes, entries: npt.NDArray[np.uint8], in_words: Hashes, count: int
+) -> tuple[bytes, bytes]:
+    """Encode `count` buckets: shard and pack.
+
+    Each hash has its row of `entries`, and its filter word, counted from the shard's first.
+    """
+    in_buckets = (in_words // np.uint64(layout.FILTER_WORDS)).astype(np.int64)
+    sizes = np.bincount(in_buckets, minlength=count).tolist()
+    buckets = [entries[a:b].tobytes() for a, b in pairwise(accumulate(sizes, initial=0))]
+    words = np.zeros(count * layout.FILTER_WORDS, "<u8")
+    if len(hashes):
+        firsts = np.flatnonzero(_firsts(in_words))
+        words[in_words[firsts].astype(np.int64)] = np.bitwise_or.reduceat(_patterns(hashes), firsts)
+    digests = b"".join(map(_digest, buckets))
+    return layout.encode_shard(digests, words.tobytes()), layout.encode_pack(buckets)
+
+
+def _scaled(hashes: Hashes, count: int) -> Hashes:
+    """Give (hash * count) >> 64 for a count up to 2**32: the 128-bit product by halves.
+
+    Exact, and no sum passes 64 bits: high * count <= (2**32 - 1) * 2**32, and low * count >> 32
+    is below 2**32.
+    """
+    assert count <= 1 << 32
+    half, factor = np.uint64(32), np.uint64(count)
+    high, low = hashes >> half, hashes & np.uint64((1 << 32) - 1)
+    return (high * factor + (low * factor >> half)) >> half
+
+
+def _entries(
+    hashes: Hashes, numbers: Hashes, buckets: int, number_bits: int
+) -> npt.NDArray[np.uint8]:
+    """Write remainder and set number of every hash as one big-endian number: a row of bytes."""
+    kept = layout.remainder_bits(buckets)
+    remainders = hashes & np.uint64((1 << kept) - 1)
+    table = np.empty(len(hashes), [("high", ">u4"), ("low", ">u8")])
+    table["high"] = remainders >> np.uint64(64 - number_bits)
+    table["low"] = (remainders << np.uint64(number_bits)) | numbers
+    rows = table.view(np.uint8).reshape(len(hashes), table.itemsize)
+    return rows[:, table.itemsize - (kept + number_bits) // 8 :]
+
+
+def _patterns(hashes: Hashes) -> Hashes:
+    """Give layout.filter_pattern of every hash."""
+    found = np.zeros(len(hashes), np.uint64)
+    for shift in (0, 6, 12, 18):
+        found |= np.uint64(1) << ((hashes >> np.uint64(shift)) & np.uint64(63))
+    return found
+
+
+def _digest(bucket: bytes) -> bytes:
+    return layout.bucket_digest(bucket) if bucket else layout.EMPTY_BUCKET

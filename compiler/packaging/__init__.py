@@ -1,0 +1,1 @@
+"""Packages: folders and tarballs to deterministic archives, and those into the store."""

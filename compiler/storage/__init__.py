@@ -1,0 +1,1 @@
+"""The store: what durably holds packages and every kept epoch."""

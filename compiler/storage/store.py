@@ -1,0 +1,299 @@
+"""The store: the folder or bucket that durably holds packages, blobs and every kept epoch.
+
+    blobs/<2 hex>/<64 hex>   bytes under their own SHA-256; written once, never changed
+    anything else            named objects; files/… holds packages (compiler/packaging/upload.py)
+
+One small synchronous interface over obstore, which speaks to a local folder today and to S3, GCS
+and Azure by another constructor. A put is atomic on all of them: locally obstore writes
+`<name>#1`, then links or renames it. A kill leaves at most such a staging file, which no list
+shows and no name can reach. After a power cut a blob may be short: `put_blob` writes a blob of
+another size again, and `get_blob` checks the SHA-256 of everything that it gives.
+
+obstore runs threads of its own that a fork does not copy: a process that has opened a store
+starts others by `subprocess` or the `spawn` method, never by a bare fork.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import unquote, urlsplit
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.store import LocalStore, ObjectStore
+
+from compiler.storage.parallel import in_parallel
+from compiler.storage.store_failure import cause, is_absent
+from gateway.errors import FormatError, StoreError
+
+if TYPE_CHECKING:  # it is not there at run time
+    from obstore import ObjectMeta
+
+CHUNK = 1 << 20
+NAME_BYTES = 1024
+
+_BLOBS = "blobs"
+_BLOB = re.compile(r"blobs/([0-9a-f]{2})/(\1[0-9a-f]{62})\Z")
+# What every file system and every bucket keeps as it is. `#` marks obstore's staging files.
+_SEGMENT = re.compile(r"[A-Za-z0-9._+@=,~-]{1,200}\Z")
+
+
+class StoredBlob(NamedTuple):
+    """One blob in a listing: its SHA-256, its size in bytes, and when it was written (UTC)."""
+
+    digest: bytes
+    size: int
+    last_modified: datetime
+
+
+class Digest(NamedTuple):
+    """Size in bytes and SHA-256 of an object, as read back from the store."""
+
+    size: int
+    sha256: bytes
+
+
+def open_store(where: str, *, create: bool = True) -> "Store":
+    """Open the store at a folder's path or file:// URL; a missing folder is made if `create`.
+
+    Raises StoreError when the scheme is not supported or the folder cannot be used.
+    """
+    folder = _folder(where)
+    try:
+        if not create:
+            _check_there(folder)
+        return Store(LocalStore(folder, mkdir=create), str(folder))
+    except (BaseError, OSError, ValueError) as error:
+        raise StoreError(f"The store {folder} cannot be opened: {cause(error)}") from error
+
+
+class Store:
+    """Content-addressed blobs and named objects; see the module's text. Safe in many threads.
+
+    Every method raises StoreError when the store fails or a name is not allowed.
+    """
+
+    def __init__(self, backend: ObjectStore, name: str) -> None:
+        self._backend = backend
+        self.name = name
+
+    def put_blob(self, data: bytes) -> bytes:
+        """Keep the bytes and give their SHA-256; a blob that is there already is not rewritten."""
+        digest = hashlib.sha256(data).digest()
+        self._put_blob(digest, data)
+        return digest
+
+    def put_blobs(
+        self,
+        blobs: Iterable[tuple[bytes, bytes]],
+        progress: Callable[[int], None] | None = None,
+    ) -> int:
+        """Keep many (digest, data) pairs in parallel; give how many were new.
+
+        `progress` is called with each finished blob's size, in the caller's thread. When one
+        fails, the others may or may not be kept: say it again, as puts can be repeated.
+        """
+
+        def put(pair: tuple[bytes, bytes]) -> tuple[bool, int]:
+            digest, data = pair
+            assert hashlib.sha256(data).digest() == digest, "a blob under a foreign digest"
+            return self._put_blob(digest, data), len(data)
+
+        new = 0
+        for written, size in in_parallel(put, blobs):
+            new += written
+            if progress is not None:
+                progress(size)
+        return new
+
+    def get_blob(self, digest: bytes) -> bytes:
+        """Give a blob's bytes. FormatError when they are damaged, StoreError when missing."""
+        path = _blob_path(digest)
+        data = self._get(path)
+        if data is None:
+            raise StoreError(
+                f'The store {self.name} lacks "{path}". Copy it from another store, '
+                "or push the epoch's plan again."
+            )
+        if hashlib.sha256(data).digest() != digest:
+            raise FormatError(
+                f'"{path}" in the store {self.name} is damaged: its bytes do not have the SHA-256 '
+                "that its name says. Delete that file and push again, or copy it from elsewhere."
+            )
+        return data
+
+    def get_blobs(self, digests: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
+        """Give (digest, bytes) of many blobs in the order asked for; read ahead, in parallel."""
+        return in_parallel(lambda digest: (digest, self.get_blob(digest)), digests)
+
+    def has_blob(self, digest: bytes) -> bool:
+        """Tell whether a blob of that name is there; it is not read."""
+        return self._size(_blob_path(digest)) is not None
+
+    def has_blobs(self, digests: Iterable[bytes]) -> set[bytes]:
+        """Give those of the digests whose blobs are there."""
+        found = in_parallel(lambda digest: (digest, self.has_blob(digest)), digests)
+        return {digest for digest, there in found if there}
+
+    def list_blobs(self) -> Iterator[StoredBlob]:
+        """Give every blob, in no order; other files below blobs/ are passed over."""
+        for meta in self._list(_BLOBS):
+            found = _BLOB.match(meta["path"])
+            if found is not None:
+                yield StoredBlob(bytes.fromhex(found[2]), meta["size"], meta["last_modified"])
+
+    def delete_blobs(self, digests: Iterable[bytes]) -> None:
+        """Delete blobs; one that is missing is no error, so that a deletion can be repeated."""
+        for _ in in_parallel(lambda digest: self._delete(_blob_path(digest)), digests):
+            pass
+
+    def put_named(self, path: str, data: bytes) -> None:
+        """Write an object, in place of one that was there: readers see the old or the new."""
+        self._put(_named(path), data)
+
+    def create_named(self, path: str, data: bytes) -> bool:
+        """Write an object only where none is, atomically; False when there is one already."""
+        _named(path)
+        with self._failing("write", path):
+            try:
+                obstore.put(self._backend, path, data, mode="create", use_multipart=False)
+            except AlreadyExistsError:
+                return False
+        return True
+
+    def put_file(self, path: str, source: Path) -> None:
+        """Write a file's bytes as an object, without holding a large one in memory."""
+        _named(path)
+        with self._failing("write", path), source.open("rb") as file:
+            obstore.put(self._backend, path, file)
+
+    def get_named(self, path: str) -> bytes | None:
+        """Give an object's bytes, or None when there is none."""
+        return self._get(_named(path))
+
+    def digest_named(self, path: str) -> Digest | None:
+        """Read an object through; give its size and SHA-256, or None when there is none."""
+        _named(path)
+        size, sha256 = 0, hashlib.sha256()
+        with self._failing("read", path):
+            try:
+                for chunk in obstore.get(self._backend, path).stream(min_chunk_size=CHUNK):
+                    sha256.update(chunk)
+                    size += len(chunk)
+            except (BaseError, OSError) as error:
+                if not is_absent(error):
+                    raise
+                return None
+        return Digest(size, sha256.digest())
+
+    def list_named(self, prefix: str = "") -> list[str]:
+        """Give the names below the folder `prefix` ("" means all), in order; blobs excluded."""
+        if prefix:
+            _named(prefix)
+        names = (meta["path"] for meta in self._list(prefix or None))
+        return sorted(name for name in names if not name.startswith(_BLOBS + "/"))
+
+    def delete_named(self, path: str) -> None:
+        """Delete an object; one that is missing is no error."""
+        self._delete(_named(path))
+
+    def _put_blob(self, digest: bytes, data: bytes) -> bool:
+        path = _blob_path(digest)
+        if self._size(path) == len(data):
+            return False
+        self._put(path, data)
+        return True
+
+    def _put(self, path: str, data: bytes) -> None:
+        with self._failing("write", path):
+            # One part: a plain put is atomic everywhere, and leaves no parts behind when killed.
+            obstore.put(self._backend, path, data, mode="overwrite", use_multipart=False)
+
+    def _get(self, path: str) -> bytes | None:
+        with self._failing("read", path):
+            try:
+                return bytes(obstore.get(self._backend, path).bytes())
+            except (BaseError, OSError) as error:
+                if not is_absent(error):
+                    raise
+                return None
+
+    def _size(self, path: str) -> int | None:
+        with self._failing("read", path):
+            try:
+                return obstore.head(self._backend, path)["size"]
+            except (BaseError, OSError) as error:
+                if not is_absent(error):
+                    raise
+                return None
+
+    def _delete(self, path: str) -> None:
+        with self._failing("delete", path):
+            try:
+                obstore.delete(self._backend, path)
+            except (BaseError, OSError) as error:
+                if not is_absent(error):
+                    raise
+
+    def _list(self, prefix: str | None) -> "Iterator[ObjectMeta]":
+        with self._failing("list", prefix or "/"):
+            for batch in obstore.list(self._backend, prefix, chunk_size=1000):
+                yield from batch
+
+    @contextmanager
+    def _failing(self, action: str, path: str) -> Iterator[None]:
+        try:
+            yield
+        except (BaseError, OSError, ValueError) as error:
+            raise StoreError(
+                f'The store {self.name} could not {action} "{path}": {cause(error)}'
+            ) from error
+
+
+def _folder(where: str) -> Path:
+    scheme = where.partition("://")[0] if "://" in where else ""
+    if scheme == "file":
+        parts = urlsplit(where)
+        if parts.netloc not in {"", "localhost"} or not parts.path:
+            raise StoreError(f"{where} names no folder. Write it as file:///srv/tidegate.")
+        return Path(unquote(parts.path))
+    if scheme:
+        raise StoreError(
+            f"The store {where} cannot be used: {scheme}:// is not supported yet. "
+            "Give a folder, as /srv/tidegate or file:///srv/tidegate."
+        )
+    if not where.strip() or "\0" in where:
+        raise StoreError("No store is named. Give a folder with --store or TIDEGATE_STORE.")
+    try:
+        return Path(where).expanduser().absolute()
+    except RuntimeError as error:
+        raise StoreError(f"The store {where} has no home folder. Write the whole path.") from error
+
+
+def _check_there(folder: Path) -> None:
+    if not folder.is_dir():
+        raise StoreError(f"There is no store at {folder}. Check --store or TIDEGATE_STORE.")
+
+
+def _blob_path(digest: bytes) -> str:
+    assert len(digest) == hashlib.sha256().digest_size, "a digest is 32 bytes"
+    name = digest.hex()
+    return f"{_BLOBS}/{name[:2]}/{name}"
+
+
+def _named(path: str) -> str:
+    segments = path.split("/")
+    if (
+        len(path) > NAME_BYTES
+        or segments[0] == _BLOBS
+        or not all(_SEGMENT.match(part) and part not in {".", ".."} for part in segments)
+    ):
+        raise StoreError(
+            f"{path!r} is no name for an object in the store. Use letters, digits and ._+@=,~- "
+            "between single slashes, no . or .. alone, and not the folder blobs."
+        )
+    return path
