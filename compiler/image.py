@@ -1,0 +1,184 @@
+"""The image: every blob of one publication, made from a checked plan and its lists' ids.
+
+Equal plans, lists and withdrawals give equal images, byte for byte; number, author, time and note
+belong to the epoch that publishes an image, not to it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from compiler.diagnostic import PlanError, error
+from compiler.language.reading import read_files
+from compiler.lists.allowlist import ListIds
+from compiler.lists.buckets import Progress, build_membership
+from compiler.lowering import lower_app, offered
+from compiler.plan import App, Plan
+from gateway import layout
+from gateway.layout import digest_of
+from gateway.program import Program
+from gateway.remembered import Memory
+from gateway.version import parse_version
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """The tree of blobs below `root`, the digest of the contents blob.
+
+    `blobs` holds all of them by digest: contents, settings, programs, sets, shards, packs, the
+    plan tree, plan files and the lists' ids.
+    """
+
+    root: bytes
+    contents: layout.Contents
+    tree: layout.Tree
+    blobs: Mapping[bytes, bytes]
+
+
+def build_image(
+    plan: Plan,
+    lists: Sequence[ListIds],
+    withdrawals: Sequence[layout.Withdrawal] = (),
+    progress: Progress | None = None,
+) -> Image:
+    """Compile a plan. `lists` are the read ids of all its lists of ids.
+
+    `progress` is called with the number of ids hashed so far.
+    Raises PlanError when a package on offer has no record, so that no answer could be made.
+    """
+    membership: layout.Membership | None = None
+    blobs: dict[bytes, bytes] = {}
+    if lists:
+        table = build_membership(
+            plan.workspace.name, ((each.name, each.of, each.text) for each in lists), progress
+        )
+        membership, blobs = table.membership, table.blobs
+    columns = {source.name: source.column for source in plan.lists}
+    files: dict[str, layout.ListFile] = {
+        each.name: {
+            "digest": digest_of(each.text),
+            "of": each.of,
+            "count": each.count,
+            "column": columns[each.name],
+        }
+        for each in lists
+    }
+    ids = {digest_of(each.text): each.text for each in lists}
+    return _assemble(plan, files, membership, {**blobs, **ids}, withdrawals)
+
+
+def rebuild_image(
+    tree: layout.Tree,
+    membership: layout.Membership | None,
+    blob: Callable[[bytes], bytes],
+    withdrawals: Sequence[layout.Withdrawal],
+) -> Image:
+    """Compile an epoch's own plan again, with other withdrawals laid over it.
+
+    `blob` gives any blob of that epoch. The lists are the same, so their tables are reused.
+    Raises PlanError when this compiler no longer accepts that plan.
+    """
+    texts = {path: blob(digest).decode() for path, digest in tree["files"].items()}
+    reading = read_files(texts, now=0)
+    if reading.plan is None:
+        raise PlanError(reading.diagnostics, reading.sources)
+    blobs = {each["digest"]: blob(each["digest"]) for each in tree["lists"].values()}
+    if membership is not None:
+        for digest in (membership["sets"], *membership["shards"], *membership["packs"]):
+            blobs[digest] = blob(digest)
+    return _assemble(reading.plan, tree["lists"], membership, blobs, withdrawals)
+
+
+def _assemble(
+    plan: Plan,
+    lists: dict[str, layout.ListFile],
+    membership: layout.Membership | None,
+    blobs: Mapping[bytes, bytes],
+    withdrawals: Sequence[layout.Withdrawal],
+) -> Image:
+    apps = [withdraw(app, withdrawals) for app in plan.apps]
+    faults = [
+        error(
+            package.span,
+            f"package {package.version} of {app.id} is on offer but has no record, so no phone "
+            f"could fetch it. Run: tidegate upload FILE --app {app.id} --version {package.version}",
+        )
+        for app in apps
+        for package in app.packages
+        if package.record is None and package.version in {each.package for each in offered(app)}
+    ]
+    if faults:
+        raise PlanError(faults, plan.files)
+    found = dict(blobs)
+
+    def keep(blob: bytes) -> bytes:
+        digest = digest_of(blob)
+        found[digest] = blob
+        return digest
+
+    tree: layout.Tree = {
+        "files": {path: keep(text.encode()) for path, text in sorted(plan.files.items())},
+        "lists": lists,
+        "withdrawals": _still_needed(plan, withdrawals),
+    }
+    contents: layout.Contents = {
+        "format": layout.FORMAT,
+        "settings": keep(layout.encode(layout.Settings, _settings(plan))),
+        "programs": {app.id: keep(layout.encode(layout.Program, lower_app(app))) for app in apps},
+        "membership": membership,
+        "plan": keep(layout.encode(layout.Tree, tree)),
+    }
+    root = keep(layout.encode(layout.Contents, contents))
+    return Image(root, contents, tree, found)
+
+
+def _program(app: App, plan: Plan) -> bytes:
+    """Compile an app, and open the result as a gateway will: it decodes at the first check only."""
+    blob = layout.encode(layout.Program, lower_app(app))
+    bits = {source.name: at for at, source in enumerate(plan.lists)}
+    Program(layout.decode(layout.Program, blob), bits, Memory())
+    return blob
+
+
+def withdraw(app: App, withdrawals: Sequence[layout.Withdrawal]) -> App:
+    """Lay withdrawals over an app: its packages of these versions count as withdrawn."""
+    keys = {parse_version(each["version"]) for each in withdrawals if each["app"] == app.id}
+    if not keys:
+        return app
+    packages = tuple(
+        replace(package, withdrawn=package.withdrawn or package.key in keys)
+        for package in app.packages
+    )
+    return replace(app, packages=packages)
+
+
+def _still_needed(plan: Plan, withdrawals: Sequence[layout.Withdrawal]) -> list[layout.Withdrawal]:
+    """Drop what the plan says itself; keep the rest, sorted."""
+    said = {
+        (app.id, package.key) for app in plan.apps for package in app.packages if package.withdrawn
+    }
+    kept = {
+        (each["app"], each["version"])
+        for each in withdrawals
+        if (each["app"], parse_version(each["version"])) not in said
+    }
+    return [{"app": app, "version": version} for app, version in sorted(kept)]
+
+
+def _settings(plan: Plan) -> layout.Settings:
+    workspace = plan.workspace
+    return {
+        "workspace": workspace.name,
+        "check_after": workspace.check_after,
+        "cdn": [
+            {
+                "regions": [region.casefold() for region in rule.regions],
+                "bases": list(rule.bases),
+            }
+            for rule in workspace.cdn
+        ],
+        "placeholders": sorted({text.casefold() for text in workspace.placeholders}),
+        "cors": list(workspace.cors),
+        "lists": {
+            source.name: {"of": source.of, "regex": list(source.regex)} for source in plan.lists
+        },
+    }

@@ -1,0 +1,71 @@
+"""The laws can fail: each operator of the compiled decision, changed, makes one of them fail.
+
+Runs in `make soak` only, on a copy of the sources; `make soak` prints what was changed.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+MUTATIONS = [
+    ("gateway/program.py", "bits &= self._hosts", "bits |= self._hosts"),
+    ("gateway/program.py", "bits &= table[installed", "bits |= table[installed"),
+    ("gateway/program.py", "bits &= self._membership", "bits |= self._membership"),
+    ("gateway/program.py", "bits &= self._by_device", "bits |= self._by_device"),
+    ("gateway/program.py", "(bits & -bits).bit_length() - 1", "bits.bit_length() - 1"),
+    ("gateway/program.py", "bisect_right(self._times", "bisect_left(self._times"),
+    ("gateway/program.py", "< basis_points", "<= basis_points"),
+    ("gateway/program.py", "unwanted & possibly", "unwanted & surely"),
+    ("gateway/program.py", "2 * at + 1 if at", "2 * at if at"),
+    ("gateway/program.py", "not wanted & surely", "not wanted & possibly"),
+    ("gateway/answer.py", "target > installed", "target >= installed"),
+    ("gateway/answer.py", "installed < target", "installed <= target"),
+    ("gateway/snapshot.py", "hashes[1] if hashes[1] is not None", "hashes[0] if hashes[0]"),
+    ("compiler/lowering.py", "release.starts <= second", "release.starts < second"),
+    ("compiler/lowering.py", "second < release.ends", "second <= release.ends"),
+    ("compiler/lowering.py", "(bound, False, None, True)", "(bound, True, None, True)"),
+    (
+        "compiler/lowering.py",
+        "operands[0], True, operands[1], True",
+        "operands[0], True, operands[1], False",
+    ),
+    ("compiler/lowering.py", "reverse=True", "reverse=False"),
+    ("compiler/lowering.py", "a and b for a, b", "a or b for a, b"),
+]
+LAWS = [f"tests/laws/test_{law}.py" for law in ("equivalence", "rollouts", "no_accident")]
+# Equal by construction: a withdrawn version never equals a target, as targets are not withdrawn.
+EQUIVALENT = {"target > installed"}
+
+
+@pytest.mark.skipif("TIDEGATE_SOAK" not in os.environ, reason="takes minutes: make soak")
+@pytest.mark.parametrize(("file", "old", "new"), MUTATIONS)
+def test_a_changed_operator_is_noticed(file: str, old: str, new: str, tmp_path: Path) -> None:
+    """With this one operator changed, a law fails."""
+    for name in ("gateway", "compiler", "tests", "pyproject.toml"):
+        source = ROOT / name
+        target = tmp_path / name
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, target)
+    path = tmp_path / file
+    text = path.read_text()
+    assert text.count(old) >= 1, f"{old!r} is gone from {file}"
+    path.write_text(text.replace(old, new, 1))
+    environment = {name: value for name, value in os.environ.items() if name != "TIDEGATE_SOAK"}
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", *LAWS],
+        cwd=tmp_path,
+        env=environment | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    noticed = run.returncode == 1
+    print(f"\n{file}: {old}  ->  {new}: {'noticed' if noticed else 'NOT NOTICED'}")
+    assert noticed is (old not in EQUIVALENT), run.stdout[-2000:]
