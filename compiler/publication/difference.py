@@ -1,0 +1,205 @@
+"""The difference of two epochs, or of an epoch and an image: what a push changes, in few lines.
+
+Pure: blobs come from readers. Both plans' texts are read again, but of thousands of apps only
+those that changed, because contents and plan trees name everything by digest.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from compiler.language.reading import read_files
+from compiler.plan import ListSource, Plan
+from compiler.publication.change import (
+    AppChange,
+    Change,
+    Kind,
+    changed_apps,
+    changed_settings,
+    differing,
+)
+from compiler.publication.epoch import Publication, Reader
+from gateway import layout
+
+_APP_FILE = re.compile(r"apps/.*\Z", re.DOTALL)
+_RECORD = re.compile(r"packages/([^/]+)/")
+_APP_ID = re.compile(r"""^app:[ \t]*["']?([A-Za-z0-9._-]+)""", re.MULTILINE)
+_NAMED = 3
+APPS_SHOWN = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One of the two that are compared, and where its blobs are read."""
+
+    contents: layout.Contents
+    tree: layout.Tree
+    blob: Reader
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What differs. `files` names plan files whose text alone differs, or that cannot be read."""
+
+    apps: tuple[AppChange, ...] = ()
+    lists: tuple[Change, ...] = ()
+    settings: tuple[Change, ...] = ()
+    withdrawals: tuple[Change, ...] = ()
+    files: tuple[Change, ...] = ()
+
+    def __bool__(self) -> bool:
+        return any((self.apps, self.lists, self.settings, self.withdrawals, self.files))
+
+
+def compare(before: Publication | None, after: Publication, blob: Reader) -> Difference:
+    """Compare two epochs of one store; without `before` everything is new."""
+    old = Side(before.contents, before.tree, blob) if before is not None else None
+    return compare_sides(old, Side(after.contents, after.tree, blob))
+
+
+def compare_sides(before: Side | None, after: Side) -> Difference:
+    """Compare. Raises what the readers raise, and FormatError."""
+    if before is not None and before.contents == after.contents:
+        return Difference()
+    tree: layout.Tree = before.tree if before else {"files": {}, "lists": {}, "withdrawals": []}
+    files = tuple(_changed_files(tree["files"], after.tree["files"]))
+    withdrawals = tuple(_changed_withdrawals(tree, after.tree))
+    paths = None if before is None else _paths_to_read(before, after)
+    old = _read(before, paths) if before is not None else None
+    new = _read(after, paths)
+    if new is None or (before is not None and old is None):
+        # A plan that this compiler does not read, as of a much older tidegate.
+        lists = tuple(_changed_lists((), (), tree, after.tree))
+        return Difference(lists=lists, withdrawals=withdrawals, files=files)
+    found = Difference(
+        tuple(changed_apps(old.apps if old else (), new.apps)),
+        tuple(_changed_lists(old.lists if old else (), new.lists, tree, after.tree)),
+        tuple(changed_settings(old.workspace if old else None, new.workspace)),
+        withdrawals,
+    )
+    return found or Difference(files=files)
+
+
+def shown(difference: Difference, most: int | None = APPS_SHOWN) -> str:
+    """Write a difference for people: a line a change, at most so many apps (None: all)."""
+    lines = [_line(each) for each in (*difference.settings, *difference.lists)]
+    for app in difference.apps[:most]:
+        title = f" ({app.name})" if app.name and app.name != app.app else ""
+        lines.append(f"{app.kind} app {app.app}{title}")
+        if app.kind is not Kind.REMOVED:
+            lines += ["    " + _line(each) for each in app.changes]
+    if most is not None and len(difference.apps) > most:
+        lines.append(f"… and {len(difference.apps) - most:,} more apps")
+    lines += [_line(each) for each in (*difference.withdrawals, *difference.files)]
+    return "\n".join(lines) or "nothing differs"
+
+
+def summary(difference: Difference) -> str:
+    """Write a difference in one short line, as the history shows it."""
+    parts = [f"{each.name} {'; '.join(each.details)}".strip() for each in difference.settings]
+    parts += [f"{each.kind}list {each.name}" for each in difference.lists]
+    apps = difference.apps
+    if len(apps) > _NAMED:
+        counts = {kind: sum(app.kind is kind for app in apps) for kind in Kind}
+        told = ", ".join(f"{kind}{count:,}" for kind, count in counts.items() if count)
+        parts.append(f"{told} apps")
+    else:
+        for app in apps:
+            inner = ", ".join(f"{each.kind}{each.what} {each.name}" for each in app.changes)
+            told = f": {inner}" if inner and app.kind is Kind.CHANGED else ""
+            parts.append(f"{app.kind}{app.name or app.app}{told}")
+    parts += [f"{each.kind}withdrawal {each.name}" for each in difference.withdrawals]
+    parts += [f"{each.kind}{each.name}" for each in difference.files[:_NAMED]]
+    return "; ".join(parts) or "nothing differs"
+
+
+def _line(change: Change) -> str:
+    head = f"{change.kind} {change.what} {change.name}".rstrip()
+    return f"{head}: {'; '.join(change.details)}" if change.details else head
+
+
+def _changed_files(old: Mapping[str, bytes], new: Mapping[str, bytes]) -> Iterator[Change]:
+    for path in sorted({*old, *new}):
+        if old.get(path) != new.get(path):
+            yield Change(_kind(path in old, path in new), "file", path)
+
+
+def _changed_withdrawals(old: layout.Tree, new: layout.Tree) -> Iterator[Change]:
+    before = {(each["app"], each["version"]) for each in old["withdrawals"]}
+    after = {(each["app"], each["version"]) for each in new["withdrawals"]}
+    for name in sorted(before ^ after):
+        yield Change(_kind(name in before, name in after), "withdrawal", " ".join(name))
+
+
+def _changed_lists(
+    old: Iterable[ListSource], new: Iterable[ListSource], before: layout.Tree, after: layout.Tree
+) -> Iterator[Change]:
+    sources = [{each.name: each for each in side} for side in (old, new)]
+    trees = (before["lists"], after["lists"])
+    for name in sorted({*sources[0], *sources[1], *trees[0], *trees[1]}):
+        there = [name in sources[side] or name in trees[side] for side in (0, 1)]
+        phrases = [_list_phrases(sources[side].get(name), trees[side].get(name)) for side in (0, 1)]
+        if not all(there):
+            told = phrases[there.index(True)]
+            details = tuple(f"{part} {text}".strip() for part, text in told.items() if text)
+            yield Change(_kind(there[0], there[1]), "list", name, details if there[1] else ())
+            continue
+        details = differing(phrases[0], phrases[1])
+        ids = [trees[side].get(name) for side in (0, 1)]
+        if ids[0] and ids[1] and ids[0]["digest"] != ids[1]["digest"] and not details:
+            details = (f"other ids, {ids[1]['count']:,} as before",)
+        if details:
+            yield Change(Kind.CHANGED, "list", name, details)
+
+
+def _list_phrases(source: ListSource | None, ids: layout.ListFile | None) -> dict[str, str]:
+    return {
+        "": f"{ids['count']:,} ids" if ids is not None else "",
+        "of": ids["of"] if ids is not None else source.of if source is not None else "",
+        "regex": " ".join(source.regex) if source is not None else "",
+    }
+
+
+def _kind(before: bool, after: bool) -> Kind:
+    if before and after:
+        return Kind.CHANGED
+    return Kind.ADDED if after else Kind.REMOVED
+
+
+def _read(side: Side, paths: set[str] | None) -> Plan | None:
+    texts = {
+        path: side.blob(digest).decode()
+        for path, digest in side.tree["files"].items()
+        if paths is None or path in paths
+    }
+    return read_files(texts, now=0).plan
+
+
+def _paths_to_read(before: Side, after: Side) -> set[str] | None:
+    """Name the files without which no change would be missed; None means all of them."""
+    old, new = before.tree["files"], after.tree["files"]
+    every = {*old, *new}
+    changed = {path for path in every if old.get(path) != new.get(path)}
+    shared = {path for path in every if not _APP_FILE.match(path) and not _RECORD.match(path)}
+    if changed & shared:
+        return None
+    files = {path for path in changed if _APP_FILE.match(path)}
+    apps = {found[1] for path in changed if (found := _RECORD.match(path))}
+    programs = (before.contents["programs"], after.contents["programs"])
+    apps |= {
+        app for app in {*programs[0], *programs[1]} if programs[0].get(app) != programs[1].get(app)
+    }
+    named = {app for path in files for app in _apps_of(path, before, after)}
+    if apps - named:
+        for path in every - changed - shared:
+            if _APP_FILE.match(path) and not apps.isdisjoint(_apps_of(path, before, after)):
+                files.add(path)
+    apps |= named
+    records = {path for path in every if (found := _RECORD.match(path)) and found[1] in apps}
+    return shared | files | records
+
+
+def _apps_of(path: str, *sides: Side) -> set[str]:
+    digests = {side.tree["files"][path]: side for side in sides if path in side.tree["files"]}
+    texts = (side.blob(digest).decode() for digest, side in digests.items())
+    return {found[1] for text in texts if (found := _APP_ID.search(text))}

@@ -1,0 +1,124 @@
+"""Gateways announce themselves in Redis; who pushes reads that, and waits for them.
+
+The sorted set tg:W:gateways says when each was last heard, tg:W:gateway:<name>, which expires
+after 5 s, what it says:
+
+    {"name": "gw-1", "version": "0.1.0", "formats": [1], "epoch": 42, "digest": "…", "since": 1.5}
+"""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from compiler.language.faults import listed
+from compiler.publication.mirror import Mirror
+from compiler.refusal import Refused
+from gateway import layout
+
+NAMES_SECONDS = 86_400.0
+"""Names heard longer ago are left aside. What tells who runs is the expiring key alone: the times
+are of the gateways' own clocks, and a clock that is wrong must not hide a gateway."""
+
+_POLL_SECONDS = 0.05
+_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """What a running gateway says of itself; `epoch` is 0 and `digest` empty before the first."""
+
+    name: str
+    version: str
+    formats: tuple[int, ...]
+    epoch: int
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """How far an epoch has come: gateways that serve it, of how many, after how many seconds."""
+
+    serving: int
+    total: int
+    seconds: float
+    laggards: tuple[str, ...]
+
+    @property
+    def message(self) -> str:
+        """Say it in a line, as `12 of 12 in 0.4 s`."""
+        if not self.total:
+            return "No gateway is running: the epoch is served as soon as one starts."
+        text = f"{self.serving} of {self.total} in {self.seconds:.1f} s"
+        if not self.laggards:
+            return text
+        return f"{text}; not yet: {_names(self.laggards)}"
+
+
+def running_gateways(mirror: Mirror, now: float) -> list[Gateway]:
+    """Read who is running at `now` (Unix seconds). Raises StoreError."""
+    return [_read(name, text) for name, text in mirror.announced(now - NAMES_SECONDS)]
+
+
+def check_formats(gateways: list[Gateway]) -> None:
+    """Raise Refused, naming them, if there are gateways that cannot read this data format."""
+    behind = [
+        f"{each.name} (version {each.version or 'unknown'})"
+        for each in gateways
+        if layout.FORMAT not in each.formats
+    ]
+    if behind:
+        raise Refused(
+            f"Data format {layout.FORMAT} cannot be read by {_names(behind)}. "
+            "Upgrade the gateways first, then push again."
+        )
+
+
+def wait_for_gateways(
+    mirror: Mirror,
+    number: int,
+    *,
+    timeout_seconds: float,
+    on_change: Callable[[Served], None] | None = None,
+    clock: Callable[[], float] = time.time,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Served:
+    """Wait until every running gateway serves this epoch or a later one, or the time is over.
+
+    `on_change` hears of each change. `clock` gives Unix seconds. Raises StoreError.
+    """
+    start = clock()
+    last: tuple[int, int, tuple[str, ...]] | None = None
+    while True:
+        now = clock()
+        gateways = running_gateways(mirror, now)
+        laggards = tuple(each.name for each in gateways if each.epoch < number)
+        state = (len(gateways) - len(laggards), len(gateways), laggards)
+        served = Served(state[0], state[1], now - start, laggards)
+        if state != last and on_change is not None:
+            on_change(served)
+        last = state
+        if not laggards or now - start >= timeout_seconds:
+            return served
+        sleep(_POLL_SECONDS)
+
+
+def _names(names: list[str] | tuple[str, ...]) -> str:
+    if len(names) <= _SHOWN:
+        return listed(names, "and")
+    return f"{', '.join(names[:_SHOWN])} and {len(names) - _SHOWN} more"
+
+
+def _read(name: str, text: bytes) -> Gateway:
+    """Read an announcement; what is unreadable counts as a gateway that reads no format."""
+    try:
+        said = json.loads(text)
+        return Gateway(
+            name,
+            str(said["version"]),
+            tuple(int(each) for each in said["formats"]),
+            int(said["epoch"] or 0),
+            bytes.fromhex(said["digest"] or ""),
+        )
+    except (ValueError, KeyError, TypeError):
+        return Gateway(name, "", (), 0, b"")

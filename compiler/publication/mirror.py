@@ -1,0 +1,176 @@
+"""What Redis holds of a workspace, for the commands: the pointer, blobs and buckets.
+
+Every command names one key, in pipelines of bounded size, so that one server and a Cluster are
+served by the same code. Every fault of Redis becomes a StoreError that names the host.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any, TypeVar
+
+import redis
+
+from gateway.errors import StoreError
+from gateway.keys import Keys
+from gateway.link import RedisFault, SyncLink
+
+T = TypeVar("T")
+
+BATCH_KEYS = 512
+BATCH_BYTES = 4 << 20
+"""A pipeline holds at most so many commands, and values of about so many bytes."""
+
+KEPT_POLICY = "noeviction"
+
+# Compares the pointer byte for byte and never lets its number fall. Saying the same twice is
+# success: an answer may be lost on its way, and the client then repeats the command.
+_SWAP = """
+local live = redis.call('GET', KEYS[1])
+if live == ARGV[2] then return live end
+if (live or '') ~= ARGV[1] then return live or '' end
+if live and tonumber(string.match(live, '^%d+') or '-1') >= tonumber(ARGV[3]) then return live end
+redis.call('SET', KEYS[1], ARGV[2])
+return ARGV[2]
+"""
+
+
+class Mirror:
+    """One workspace in Redis. Every method raises StoreError when Redis does not answer."""
+
+    def __init__(self, link: SyncLink, workspace: str) -> None:
+        self._link: Any = link  # redis-py's types leave open whether a call is awaited
+        self.keys = Keys(workspace)
+        self.host = _host(link)
+
+    def pointer(self) -> bytes | None:
+        """Read the pointer to the live epoch, None when there is none."""
+        with self._asking():
+            found: bytes | None = self._link.get(self.keys.live)
+            return found
+
+    def swap_pointer(self, old: bytes | None, new: bytes, number: int) -> bytes:
+        """Move the pointer if it still is `old` and its number below `number`.
+
+        Give the pointer as it is afterwards: `new` means that it has moved.
+        """
+        with self._asking():
+            found = self._link.eval(_SWAP, 1, self.keys.live, old or b"", new, number)
+            return bytes(found)
+
+    def give_notice(self, pointer: bytes) -> None:
+        """Tell the gateways of a moved pointer; a hint only, as they poll."""
+        with self._asking():
+            self._link.publish(self.keys.notice, pointer)
+
+    def absent(self, keys: Iterable[str]) -> Iterator[str]:
+        """Give those of the keys that are not there."""
+        for batch in batches(keys, BATCH_KEYS):
+            found = self._pipeline(("EXISTS", key) for key in batch)
+            yield from (key for key, there in zip(batch, found, strict=True) if not there)
+
+    def get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
+        """Read keys: each with its value, or None."""
+        for batch in batches(keys, BATCH_KEYS // 4):
+            found = self._pipeline(("GET", key) for key in batch)
+            yield from zip(batch, found, strict=True)
+
+    def put_many(self, items: Iterable[tuple[str, bytes]], wrote: Callable[[int], None]) -> int:
+        """Write keys; `wrote` hears of each batch's number of keys. Give how many were written."""
+        total = 0
+        for batch in _sized_batches(items):
+            self._pipeline((("SET", key, value) for key, value in batch))
+            wrote(len(batch))
+            total += len(batch)
+        return total
+
+    def delete_many(self, keys: Iterable[str]) -> int:
+        """Delete keys; give how many were there."""
+        return sum(
+            sum(self._pipeline(("UNLINK", key) for key in batch))
+            for batch in batches(keys, BATCH_KEYS)
+        )
+
+    def every(self, kind: str) -> Iterator[str]:
+        """Give all keys of a kind (`blob` or `bucket`), perhaps one twice."""
+        with self._asking():
+            for key in self._link.scan_iter(match=self.keys.every(kind), count=1000):
+                yield key.decode()
+
+    def announced(self, since: float) -> list[tuple[str, bytes]]:
+        """Give name and announcement of every gateway whose announcement has not expired.
+
+        `since` (Unix seconds) leaves out names that were last heard before it.
+        """
+        with self._asking():
+            found = self._link.zrangebyscore(self.keys.gateways, since, "+inf")
+        names = sorted(name.decode("utf-8", "replace") for name in found)
+        said = self.get_many(self.keys.gateway(name) for name in names)
+        pairs = zip(names, said, strict=True)
+        return [(name, text) for name, (_, text) in pairs if text is not None]
+
+    def forget_gateways(self, before: float) -> None:
+        """Drop the names of gateways that were last heard before (Unix seconds)."""
+        with self._asking():
+            self._link.zremrangebyscore(self.keys.gateways, "-inf", f"({before}")
+
+    def evicting_policies(self) -> list[str]:
+        """Give the eviction policies, of any server here, that may delete keys."""
+        with self._asking():
+            if isinstance(self._link, redis.RedisCluster):
+                told = self._link.info("memory", target_nodes=redis.RedisCluster.PRIMARIES)
+                nodes = list(told.values()) if "maxmemory_policy" not in told else [told]
+            else:
+                nodes = [self._link.info("memory")]
+        policies = {str(node.get("maxmemory_policy", KEPT_POLICY)) for node in nodes}
+        return sorted(policies - {KEPT_POLICY})
+
+    def _pipeline(self, commands: Iterable[tuple[Any, ...]]) -> list[Any]:
+        with self._asking():
+            pipeline = self._link.pipeline(transaction=False)
+            for command in commands:
+                pipeline.execute_command(*command)
+            answers: list[Any] = pipeline.execute()
+            return answers
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        try:
+            yield
+        except RedisFault as fault:
+            reason = str(fault).strip().rstrip(".") or type(fault).__name__
+            raise StoreError(
+                f"Redis at {self.host} failed: {reason}. "
+                "Look whether it runs and whether --redis (TIDEGATE_REDIS) names it."
+            ) from fault
+
+
+def batches(items: Iterable[T], size: int) -> Iterator[Sequence[T]]:
+    """Cut a stream into lists of at most `size` items."""
+    source = iter(items)
+    while batch := list(islice(source, size)):
+        yield batch
+
+
+def _sized_batches(items: Iterable[tuple[str, bytes]]) -> Iterator[list[tuple[str, bytes]]]:
+    batch: list[tuple[str, bytes]] = []
+    size = 0
+    for key, value in items:
+        batch.append((key, value))
+        size += len(value)
+        if len(batch) >= BATCH_KEYS or size >= BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _host(link: SyncLink) -> str:
+    """Name the server without its password."""
+    if isinstance(link, redis.RedisCluster):
+        nodes = link.nodes_manager.startup_nodes.values()
+        return ",".join(sorted(f"{node.host}:{node.port}" for node in nodes))
+    where = link.connection_pool.connection_kwargs
+    if "path" in where:
+        return f"unix://{where['path']}"
+    return f"{where.get('host', 'localhost')}:{where.get('port', 6379)}"

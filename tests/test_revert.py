@@ -1,0 +1,128 @@
+"""Reverting: old content under a new number, and nothing withdrawn comes back."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from compiler.publication.freshness import withdrawn_keys
+from compiler.publication.publisher import Published
+from compiler.publication.revert import Reversion, Stranded, prepare_revert
+from compiler.refusal import Refused
+from gateway.link import connect_sync, parse_url
+from gateway.version import parse_version
+from processes import RedisServer, redis_server
+from publishing import COFFEE, Workshop, assert_served, image_of, plan_files
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """Run one Redis for this file."""
+    with redis_server(tmp_path_factory.mktemp("redis")) as found:
+        yield found
+
+
+@pytest.fixture
+def workshop(server: RedisServer, tmp_path: Path) -> Iterator[Workshop]:
+    """Give an empty Redis and an empty store."""
+    link = connect_sync(parse_url(server.url), timeout_seconds=5)
+    link.flushall()
+    yield Workshop(tmp_path / "store", link)
+    link.close()
+
+
+def reverted(workshop: Workshop, number: int) -> tuple[Reversion, Published]:
+    """Revert as the command does."""
+    found = prepare_revert(workshop.store, workshop.live(), number)
+    commit = workshop.live().epoch["commit"]
+    return found, workshop.push(found.image, force=True, commit=commit)
+
+
+def is_withdrawn(workshop: Workshop, version: str) -> bool:
+    """Tell whether the live epoch's compiled program withdraws a version."""
+    contents = workshop.live().contents
+    return parse_version(version) in withdrawn_keys(contents, COFFEE, workshop.store.get_blob)
+
+
+def test_a_revert_is_the_old_content_under_a_new_number(workshop: Workshop) -> None:
+    """Without withdrawals the contents are E's, byte for byte, and nothing is written again."""
+    ids = {"staff": [f"u{at}" for at in range(300)]}
+    workshop.push(image_of(plan_files(["1"], staff=True), ids))
+    old = workshop.live()
+    workshop.push(image_of(plan_files(["1"], staff=True), {"staff": ["u1"]}), allow_shrink=True)
+    found, pushed = reverted(workshop, 1)
+    assert pushed.number == 3
+    assert workshop.live().epoch["contents"] == old.epoch["contents"]
+    assert (pushed.buckets, found.kept, found.stranded) == (0, (), ())
+    assert_served(workshop.link, 3)
+
+
+def test_a_withdrawn_version_is_not_offered_again(workshop: Workshop) -> None:
+    """1 offers version 2, 2 withdraws it in the plan, 3 breaks something: revert 1 keeps it away.
+
+    Also when the withdrawal was laid over, written otherwise, and when 3 forgot the version.
+    """
+    for withdrawn, broken in (
+        (
+            image_of(plan_files(["1", "2"], withdrawn=["2"])),
+            image_of(plan_files(["1", "2"], withdrawn=["2"], check_after=1)),
+        ),
+        (
+            image_of(plan_files(["1", "2"]), withdrawals=[{"app": COFFEE, "version": "2.0"}]),
+            image_of(plan_files(["1"]), withdrawals=[{"app": COFFEE, "version": "2.0"}]),
+        ),
+        (image_of(plan_files(["1", "2"], withdrawn=["2"])), image_of(plan_files(["1"]))),
+    ):
+        first = workshop.push(image_of(plan_files(["1", "2"])), lifted=[(COFFEE, "2")])
+        assert not is_withdrawn(workshop, "2")
+        workshop.push(withdrawn)
+        workshop.push(broken)
+        found, pushed = reverted(workshop, first.number)
+        assert pushed.number == first.number + 3
+        assert {parse_version(each["version"]) for each in found.kept} == {parse_version("2")}
+        assert is_withdrawn(workshop, "2")
+        assert_served(workshop.link, pushed.number)
+
+
+def test_a_withdrawal_taken_back_is_not_kept(workshop: Workshop) -> None:
+    """What was withdrawn and offered again since E stays on offer."""
+    workshop.push(image_of(plan_files(["1", "2"])))
+    workshop.push(image_of(plan_files(["1", "2"], withdrawn=["2"])))
+    workshop.push(image_of(plan_files(["1", "2"], check_after=7)))
+    found, _ = reverted(workshop, 1)
+    assert found.kept == ()
+    assert not is_withdrawn(workshop, "2")
+
+
+def test_an_override_of_a_version_unknown_to_e_is_kept(workshop: Workshop) -> None:
+    """Every override is kept, so that a later plan that knows the version withdraws it."""
+    workshop.push(image_of(plan_files(["1"])))
+    withdrawal = {"app": COFFEE, "version": "2"}
+    workshop.push(image_of(plan_files(["1", "2"]), withdrawals=[withdrawal]))  # type: ignore[list-item]
+    found, _ = reverted(workshop, 1)
+    assert workshop.live().tree["withdrawals"] == [withdrawal]
+    assert found.stranded == (Stranded(COFFEE, "2", offered=True),)
+
+
+def test_what_a_revert_strands_is_named(workshop: Workshop) -> None:
+    """Versions and apps that E does not know are named, offered or not."""
+    tea = {
+        "apps/tea.yaml": "app: tea\npackages:\n  - version: 1.0\n",
+    }
+    workshop.push(image_of(plan_files(["1"])))
+    workshop.push(image_of({**plan_files(["1", "1.5", "2"]), **tea}))
+    found, _ = reverted(workshop, 1)
+    assert found.stranded == (
+        Stranded(COFFEE, "1.5", offered=True),
+        Stranded(COFFEE, "2", offered=True),
+        Stranded("tea", None, offered=False),
+    )
+
+
+def test_reverting_to_the_live_epoch_is_refused(workshop: Workshop) -> None:
+    """There is nothing to do, and an epoch that never was is refused."""
+    workshop.push(image_of(plan_files(["1"])))
+    with pytest.raises(Refused, match="is live already"):
+        prepare_revert(workshop.store, workshop.live(), 1)
+    with pytest.raises(Refused, match="no epoch 9 yet"):
+        prepare_revert(workshop.store, workshop.live(), 9)
