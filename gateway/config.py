@@ -1,0 +1,221 @@
+"""The gateway's settings, from the environment: read once, frozen, every fault named at once."""
+
+import os
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from gateway.errors import TidegateError
+from gateway.link import Address, parse_url
+from gateway.signing import PublicKey, parse_trusted_keys
+
+T = TypeVar("T")
+
+MAX_NAME = 64
+_NAME_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
+
+
+class ConfigError(TidegateError):
+    """Settings that no gateway can start with; `faults` are whole sentences, one a fault."""
+
+    def __init__(self, faults: tuple[str, ...]) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = faults
+
+
+class Endpoint(NamedTuple):
+    """Where to listen; port 0 lets the system choose one."""
+
+    host: str
+    port: int
+
+
+class Variable(NamedTuple):
+    """One environment variable, for `--help`; `default` is text as one would write it."""
+
+    name: str
+    default: str
+    meaning: str
+
+
+WORKSPACE = Variable("TIDEGATE_WORKSPACE", "", "workspace to serve; required, for example demo")
+LISTEN = Variable("TIDEGATE_LISTEN", "127.0.0.1:8080", "HOST:PORT for clients")
+ADMIN_LISTEN = Variable(
+    "TIDEGATE_ADMIN_LISTEN", "127.0.0.1:9080", "HOST:PORT for health and metrics"
+)
+REDIS = Variable("TIDEGATE_REDIS", "redis://127.0.0.1:6379/0", "Redis, or redis+cluster://…")
+STORE = Variable("TIDEGATE_STORE", "", "folder of the store; used to start without Redis")
+CACHE = Variable(
+    "TIDEGATE_CACHE", "", "folder for the last epoch; .tidegate/gateway/WORKSPACE if unset"
+)
+TRUSTED_KEYS = Variable(
+    "TIDEGATE_TRUSTED_KEYS", "", "publishers' keys as name:base64 lines, or a file of them"
+)
+NAME = Variable("TIDEGATE_NAME", "", "this gateway's name among others; HOSTNAME-PID if unset")
+DRAIN = Variable(
+    "TIDEGATE_DRAIN_SECONDS", "5", "after SIGTERM: serve on, while balancers see /health/ready"
+)
+LOOKUP_TIMEOUT = Variable(
+    "TIDEGATE_LOOKUP_TIMEOUT_MS", "50", "longest wait for Redis within one check"
+)
+LOOKUPS = Variable("TIDEGATE_LOOKUPS", "10000", "look-ups waiting at once; beyond, ids are unknown")
+CHECKS = Variable("TIDEGATE_CHECKS", "2000", "checks waiting at once; beyond, 503 with Retry-After")
+
+VARIABLES = (
+    WORKSPACE,
+    LISTEN,
+    ADMIN_LISTEN,
+    REDIS,
+    STORE,
+    CACHE,
+    TRUSTED_KEYS,
+    NAME,
+    DRAIN,
+    LOOKUP_TIMEOUT,
+    LOOKUPS,
+    CHECKS,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything that a gateway is told; `checks` and `lookups` bound what waits at once."""
+
+    workspace: str
+    listen: Endpoint
+    admin_listen: Endpoint
+    redis: Address
+    store: Path | None
+    cache: Path
+    trusted: tuple[PublicKey, ...]
+    name: str
+    drain_seconds: float
+    lookup_timeout_ms: int
+    lookups: int
+    checks: int
+
+
+def read_config(environ: Mapping[str, str]) -> Config:
+    """Read the settings. Raises ConfigError with every fault; reads the file of trusted keys."""
+    faults: list[str] = []
+
+    def read(variable: Variable, parse: Callable[[str], T], spare: T) -> T:
+        try:
+            return parse(environ.get(variable.name, "").strip() or variable.default)
+        except ValueError as fault:
+            faults.append(f"{variable.name}: {fault}")
+            return spare
+
+    workspace = read(WORKSPACE, _workspace, "")
+    folder = Path(".tidegate/gateway") / workspace
+    nowhere = Endpoint("", 0)
+    config = Config(
+        workspace=workspace,
+        listen=read(LISTEN, _endpoint, nowhere),
+        admin_listen=read(ADMIN_LISTEN, _endpoint, nowhere),
+        redis=read(REDIS, parse_url, parse_url(REDIS.default)),
+        store=read(STORE, _folder, None),
+        cache=read(CACHE, lambda text: Path(text) if text else folder, folder),
+        trusted=read(TRUSTED_KEYS, _trusted, ()),
+        name=read(NAME, _name, ""),
+        drain_seconds=read(DRAIN, _seconds, 0.0),
+        lookup_timeout_ms=read(LOOKUP_TIMEOUT, _count(1, 10_000), 0),
+        lookups=read(LOOKUPS, _count(1, 1_000_000), 0),
+        checks=read(CHECKS, _count(1, 1_000_000), 0),
+    )
+    if config.listen.port and config.listen == config.admin_listen:
+        faults.append(
+            f"{ADMIN_LISTEN.name}: it is the same as {LISTEN.name}. Give it another port."
+        )
+    if faults:
+        raise ConfigError(tuple(faults))
+    return config
+
+
+def usage() -> str:
+    """Write what `--help` shows."""
+    width = max(len(variable.name) for variable in VARIABLES)
+    lines = ["python -m gateway: answers update checks from the live epoch.", ""]
+    for variable in VARIABLES:
+        default = f" (default {variable.default})" if variable.default else ""
+        lines.append(f"  {variable.name:{width}}  {variable.meaning}{default}")
+    return "\n".join(lines)
+
+
+def _workspace(text: str) -> str:
+    if not text:
+        raise ValueError("it is not set. Name the workspace to serve, for example demo.")
+    return _word(text)
+
+
+def _word(text: str) -> str:
+    if len(text) > MAX_NAME or not set(text) <= _NAME_CHARACTERS or not text.strip("."):
+        raise ValueError(
+            f"{text[:80]!r} is no name. Use up to {MAX_NAME} letters, digits and ._- of ASCII."
+        )
+    return text
+
+
+def _name(text: str) -> str:
+    if text:
+        return _word(text)
+    host = "".join(char if char in _NAME_CHARACTERS else "-" for char in socket.gethostname())
+    return f"{host[: MAX_NAME - 12]}-{os.getpid()}"
+
+
+def _endpoint(text: str) -> Endpoint:
+    host, colon, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not colon or not host or not (port.isascii() and port.isdigit()) or int(port) > 65_535:
+        raise ValueError(f"{text[:80]!r} is no HOST:PORT. Write for example 0.0.0.0:8080.")
+    return Endpoint(host, int(port))
+
+
+def _folder(text: str) -> Path | None:
+    if not text:
+        return None
+    if "://" in text:
+        raise ValueError(f"{text[:80]!r} is no folder. A gateway reads the store as a folder only.")
+    return Path(text)
+
+
+def _trusted(text: str) -> tuple[PublicKey, ...]:
+    """Read keys from text, or from the file that it names; that there are none is a fault.
+
+    Otherwise an empty file would silently let any key publish.
+    """
+    if not text:
+        return ()
+    if ":" not in text or os.path.isfile(text):  # noqa: PTH113 - a Path raises for long texts
+        try:
+            text = Path(text).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as fault:
+            raise ValueError(
+                f"the file {text[:200]!r} cannot be read ({fault}). Name a file of lines "
+                "name:base64, or write the lines themselves."
+            ) from None
+    keys = parse_trusted_keys(text)
+    if not keys:
+        raise ValueError("there is no key in it. Unset it to trust any key, or add name:base64.")
+    return keys
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1
+    if not 0 <= seconds <= 3600:
+        raise ValueError(f"{text[:40]!r} is no number of seconds from 0 to 3600.")
+    return seconds
+
+
+def _count(least: int, most: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not (text.isascii() and text.isdigit()) or not least <= int(text[:12]) <= most:
+            raise ValueError(f"{text[:40]!r} is no whole number from {least:,} to {most:,}.")
+        return int(text)
+
+    return parse

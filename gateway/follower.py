@@ -1,0 +1,259 @@
+"""Following the live epoch: hear of it, load it aside, verify it, swap one reference.
+
+The pointer is read twice a second, and at once on a notice. Whatever goes wrong, what was served
+stays served: a pointer to something that must not be served changes nothing but the counters.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
+from typing import NoReturn
+
+import structlog
+
+from gateway import cold_start, layout
+from gateway.config import Config
+from gateway.errors import FormatError, StoreError
+from gateway.fetching import fetch
+from gateway.kept import Kept
+from gateway.keys import Keys
+from gateway.lifecycle import TABLE, Event, State
+from gateway.link import AsyncLink, RedisFault
+from gateway.loading import Loading, Mark, Rules, hold_to_history
+from gateway.metrics import Metrics, Served
+from gateway.snapshot import Snapshot
+
+POLL_SECONDS = 0.5
+MAX_POLL_SECONDS = 2.0
+"""While Redis is away, the poll slows down to this."""
+
+MAX_RETRY_SECONDS = 10.0
+"""While an epoch's blobs are not all there, loading it slows down to this."""
+
+REMEMBERED = 1_000
+"""Refused epochs that are remembered, and so not loaded again."""
+
+log = structlog.get_logger()
+
+Fetch = Callable[[Sequence[bytes]], AsyncIterator[dict[bytes, bytes]]]
+
+
+class Follower:
+    """Holds the served snapshot, None before the first; it alone changes it."""
+
+    def __init__(self, config: Config, link: AsyncLink, keys: Keys, metrics: Metrics) -> None:
+        self.snapshot: Snapshot | None = None
+        self.activated = 0.0
+        self.swapped = asyncio.Event()
+        self.state = State.EMPTY
+        self._config = config
+        self._link = link
+        self._keys = keys
+        self._metrics = metrics
+        self._kept = Kept(config.cache)
+        self._highest: Mark | None = None
+        self._blobs: dict[bytes, bytes] = {}
+        self._partial: dict[bytes, bytes] = {}
+        self._refused: dict[Mark, None] = {}
+        self._said: set[str] = set()
+        self._retry: tuple[Mark | None, float, float] = (None, 0.0, 0.0)
+        self._heard = asyncio.Event()
+        self._saving: asyncio.Task[None] | None = None
+        metrics.served = self._served
+
+    async def start(self) -> None:
+        """Serve an epoch if any can be had: from Redis, else the disk, else the store.
+
+        Raises StoreError when the highest epoch served before is kept, but unreadable.
+        """
+        self._highest = await asyncio.to_thread(self._kept.highest)
+        await self._follow_safely()
+        await self._restore()
+
+    async def _restore(self) -> None:
+        for restore in (self._restore_kept, self._restore_stored):
+            if self.snapshot is None:
+                try:
+                    await restore()
+                except (FormatError, StoreError, OSError) as fault:
+                    self._say("an epoch could not be restored", why=str(fault))
+
+    async def run(self) -> NoReturn:
+        """Follow for ever."""
+        wait = POLL_SECONDS
+        while True:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._heard.wait(), wait)
+            self._heard.clear()
+            reached = await self._follow_safely()
+            wait = POLL_SECONDS if reached else min(wait * 2, MAX_POLL_SECONDS)
+            await self._restore()
+
+    def hear(self) -> None:
+        """Look at the pointer now: somebody says that it moved."""
+        self._heard.set()
+
+    async def close(self) -> None:
+        """Let a write to the disk finish."""
+        if self._saving is not None:
+            await asyncio.gather(self._saving, return_exceptions=True)
+
+    async def _follow_safely(self) -> bool:
+        """Take one look at the pointer; tell whether Redis answered."""
+        try:
+            await self._follow()
+        except RedisFault as fault:
+            self._metrics.redis_errors += 1
+            self._become(Event.LOST, f"Redis is away: {str(fault) or type(fault).__name__}")
+            return False
+        except (FormatError, StoreError) as fault:
+            self._metrics.refused_epochs += 1
+            self._say("the live epoch is not taken", why=str(fault))
+            self._become(Event.LOST, str(fault))
+        except Exception as fault:  # a bug must not end the following, nor hide
+            self._metrics.failures += 1
+            log.exception("following the live epoch failed")
+            self._become(Event.LOST, f"a fault in the gateway: {fault!r}")
+            return False
+        return True
+
+    async def _follow(self) -> None:
+        text = await self._link.get(self._keys.live)
+        if text is None:
+            self._become(Event.LOST, "Redis names no live epoch")
+            return
+        assert isinstance(text, bytes)  # no link of ours decodes
+        mark = Mark(*layout.decode_pointer(text))
+        if self.snapshot is not None and self._mark() == mark:
+            self._become(Event.FOLLOWED, "Redis names the served epoch")
+            return
+        tried, at, delay = self._retry
+        if mark in self._refused or (tried == mark and time.monotonic() < at):
+            self._become(Event.LOST, "Redis names an epoch that is not served")
+            return
+        try:
+            hold_to_history(mark, self._highest)
+            await self._take(mark.digest, self._fetch, number=mark.number)
+        except FormatError:
+            # Its bytes are what its digest says, so it will never be better.
+            if len(self._refused) >= REMEMBERED:
+                del self._refused[next(iter(self._refused))]
+            self._refused[mark] = None
+            raise
+        except StoreError:
+            # Blobs may yet come, as an emptied Redis is filled again.
+            delay = min(delay * 2, MAX_RETRY_SECONDS) if tried == mark else POLL_SECONDS
+            self._retry = mark, time.monotonic() + delay, delay
+            raise
+        self._become(Event.FOLLOWED, "Redis names the served epoch")
+
+    async def _take(self, digest: bytes, fetched: Fetch, *, number: int | None = None) -> None:
+        """Load, verify, build, swap. Raises FormatError, StoreError, RedisFault."""
+        config = self._config
+        rules = Rules(config.workspace, config.trusted, self._highest)
+        loading = Loading(digest, rules, self._blobs | self._partial)
+        try:
+            while missing := await asyncio.to_thread(loading.missing):
+                async for blobs in fetched(missing):
+                    await asyncio.to_thread(loading.feed, blobs)
+        except (StoreError, *RedisFault):
+            self._partial = loading.blobs  # what came is good, and need not come again
+            raise
+        self._partial = {}
+        assert loading.epoch is not None
+        found = loading.epoch["number"]
+        if number is not None and found != number:
+            raise FormatError(f"the pointer says epoch {number}, but names epoch {found}")
+        built = await asyncio.to_thread(loading.build, self.snapshot)
+        await self._remember(Mark(found, digest))
+        self._swap(built, loading.blobs)
+
+    def _swap(self, built: Snapshot, blobs: dict[bytes, bytes]) -> None:
+        self.snapshot = built
+        self.activated = time.time()
+        self._highest = self._mark()
+        self._blobs = blobs
+        self._metrics.swaps += 1
+        self.swapped.set()
+        log.info("epoch served", epoch=built.number, digest=built.digest.hex())
+        if self._saving is None or self._saving.done():
+            self._saving = asyncio.create_task(self._save())
+
+    async def _remember(self, mark: Mark) -> None:
+        """Write the number down before it is served: then no restart can go below it."""
+        try:
+            await asyncio.to_thread(self._kept.remember, mark)
+        except (OSError, StoreError) as fault:
+            # A full disk must not stop a roll-back; what is lost is the guard across a restart.
+            self._say("the highest epoch cannot be kept on disk", why=str(fault))
+
+    async def _save(self) -> None:
+        saved = b""
+        while self.snapshot is not None and saved != self.snapshot.digest:
+            saved = self.snapshot.digest
+            try:
+                await asyncio.to_thread(self._kept.save, saved, self._blobs)
+            except OSError as fault:
+                self._say("the epoch cannot be kept on disk", why=str(fault))
+
+    async def _fetch(self, digests: Sequence[bytes]) -> AsyncIterator[dict[bytes, bytes]]:
+        async for blobs in fetch(self._link, self._keys, digests):
+            yield blobs
+
+    async def _restore_kept(self) -> None:
+        found = await asyncio.to_thread(self._kept.load)
+        if found is None:
+            return
+        root, blobs = found
+
+        async def from_image(digests: Sequence[bytes]) -> AsyncIterator[dict[bytes, bytes]]:
+            for digest in digests:
+                if digest not in blobs:
+                    raise StoreError(f"blob {digest.hex()} is not in the kept epoch")
+            yield {digest: blobs[digest] for digest in digests}
+
+        await self._take(root, from_image)
+        self._become(Event.RESTORED, "restored from the disk")
+
+    async def _restore_stored(self) -> None:
+        store = self._config.store
+        if store is None:
+            return
+        pointer = await asyncio.to_thread(cold_start.read_pointer, store)
+        if pointer is None:
+            return
+
+        async def from_store(digests: Sequence[bytes]) -> AsyncIterator[dict[bytes, bytes]]:
+            for digest in digests:
+                yield {digest: await asyncio.to_thread(cold_start.read_blob, store, digest)}
+
+        number, digest = layout.decode_pointer(pointer)
+        await self._take(digest, from_store, number=number)
+        self._become(Event.RESTORED, "restored from the store")
+
+    def _mark(self) -> Mark:
+        assert self.snapshot is not None
+        return Mark(self.snapshot.number, self.snapshot.digest)
+
+    def _become(self, event: Event, why: str) -> None:
+        before, self.state = self.state, TABLE[self.state, event]
+        if self.state is not before:
+            level = log.warning if event is Event.LOST else log.info
+            level("serving state", state=self.state.value, why=why)
+
+    def _say(self, sentence: str, *, why: str) -> None:
+        """Log what may come again with every poll, but once."""
+        if why not in self._said and len(self._said) < REMEMBERED:
+            self._said.add(why)
+            log.error(sentence, why=why)
+
+    def _served(self) -> Served | None:
+        if self.snapshot is None:
+            return None
+        return Served(
+            self.snapshot.number,
+            self.snapshot.epoch["time"],
+            self.activated,
+            live=self.state is State.LIVE,
+        )

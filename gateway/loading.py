@@ -1,0 +1,103 @@
+"""Everything that must hold before an epoch is served, whatever it is loaded from. Pure.
+
+loading = Loading(digest, rules, have)
+while missing := loading.missing():
+    loading.feed(… the blobs of those digests …)
+snapshot = loading.build(previous)
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from gateway import layout, snapshot
+from gateway.errors import FormatError, StoreError
+from gateway.signing import PublicKey
+from gateway.verify import verify_epoch
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """An epoch by number and digest of its E blob."""
+
+    number: int
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a gateway demands of every epoch; `highest` is the highest that it has served."""
+
+    workspace: str
+    trusted: Sequence[PublicKey]
+    highest: Mark | None
+
+
+def hold_to_history(found: Mark, highest: Mark | None) -> None:
+    """Refuse an epoch below the highest one served, or another one of its number. FormatError."""
+    if highest is None or found == highest:
+        return
+    if found.number < highest.number:
+        raise FormatError(
+            f"epoch {found.number} is older than epoch {highest.number}, which was served here. "
+            "To go back, publish the old content anew: tidegate revert"
+        )
+    if found.number == highest.number:
+        raise FormatError(f"another epoch {found.number} was served here; numbers only grow")
+
+
+class Loading:
+    """One epoch on its way in; every blob is held to its digest."""
+
+    def __init__(self, digest: bytes, rules: Rules, have: Mapping[bytes, bytes]) -> None:
+        """`have` gives blobs that were verified before, by digest."""
+        self.digest = digest
+        self.blobs: dict[bytes, bytes] = {}
+        self.epoch: layout.Epoch | None = None
+        self._rules = rules
+        self._have = have
+        self._contents: layout.Contents | None = None
+        self._needed = [digest]
+
+    def missing(self) -> list[bytes]:
+        """Name the blobs to fetch next; none when all are here. Raises FormatError."""
+        while True:
+            for digest in self._needed:
+                if digest not in self.blobs and digest in self._have:
+                    self.blobs[digest] = self._have[digest]
+            missing = [digest for digest in dict.fromkeys(self._needed) if digest not in self.blobs]
+            if missing or self._contents is not None:
+                return missing
+            self._look_further()
+
+    def feed(self, found: Mapping[bytes, bytes]) -> None:
+        """Take fetched blobs. Raises StoreError for bytes that are not those of their digest."""
+        for digest, blob in found.items():
+            if layout.digest_of(blob) != digest:
+                raise StoreError(f"blob {digest.hex()} is damaged: its bytes have another digest")
+            self.blobs[digest] = blob
+
+    def build(self, previous: "snapshot.Snapshot | None") -> "snapshot.Snapshot":
+        """Build the snapshot. Raises FormatError."""
+        assert self.epoch is not None
+        assert self._contents is not None
+        return snapshot.build(
+            self.digest, self.epoch, self._contents, self.blobs.__getitem__, previous
+        )
+
+    def _look_further(self) -> None:
+        """Read the blobs that name others: first the epoch, then its contents."""
+        rules = self._rules
+        if self.epoch is None:
+            self.epoch = verify_epoch(
+                self.blobs[self.digest],
+                digest=self.digest,
+                workspace=rules.workspace,
+                trusted=rules.trusted,
+            )
+            hold_to_history(Mark(self.epoch["number"], self.digest), rules.highest)
+            self._needed = [self.epoch["contents"]]
+        else:
+            self._contents = layout.decode(layout.Contents, self.blobs[self.epoch["contents"]])
+            if self._contents["format"] not in layout.FORMATS:
+                raise FormatError(f"the contents are in data format {self._contents['format']}")
+            self._needed = snapshot.needed(self._contents)

@@ -1,0 +1,56 @@
+"""Hearing of a moved pointer at once. A hint only: when it fails, the poll finds out."""
+
+import asyncio
+from collections.abc import Callable
+from itertools import cycle
+from typing import NoReturn
+
+import redis.asyncio
+
+from gateway.link import Address, AsyncLink, RedisFault, connect_async
+
+TIMEOUT_SECONDS = 2.0
+PING_SECONDS = 15.0
+FIRST_WAIT_SECONDS = 0.5
+MAX_WAIT_SECONDS = 5.0
+
+
+async def listen(address: Address, channel: str, heard: Callable[[], None]) -> NoReturn:
+    """Call `heard` for each notice, and after each reconnection, as some may have been missed.
+
+    A Cluster passes notices on to all its nodes, so that a plain connection to any one will do.
+    """
+    wait = FIRST_WAIT_SECONDS
+    nodes = cycle(address.nodes or (("", 0),))
+    while True:
+        link = _connect(address, next(nodes))
+        try:
+            async with link.pubsub(ignore_subscribe_messages=True) as notices:
+                await notices.subscribe(channel)
+                wait = FIRST_WAIT_SECONDS
+                heard()
+                while True:
+                    message = await notices.get_message(timeout=PING_SECONDS)
+                    if message is None:
+                        await notices.ping()  # finds a dead connection
+                    elif message["type"] == "message":
+                        heard()
+        except RedisFault:
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, MAX_WAIT_SECONDS)
+        finally:
+            await link.aclose()
+
+
+def _connect(address: Address, node: tuple[str, int]) -> redis.asyncio.Redis:
+    if address.cluster:
+        return redis.asyncio.Redis(
+            host=node[0],
+            port=node[1],
+            socket_timeout=TIMEOUT_SECONDS,
+            socket_connect_timeout=TIMEOUT_SECONDS,
+            **address.options,
+        )
+    link: AsyncLink = connect_async(address, timeout_seconds=TIMEOUT_SECONDS)
+    assert isinstance(link, redis.asyncio.Redis)
+    return link

@@ -1,0 +1,200 @@
+"""The OpenAPI 3.1 document of the client listener. Data only; tests hold real answers to it."""
+
+from typing import Any
+
+import orjson
+
+from gateway import __version__
+from gateway.attribute import BUILT_IN, CUSTOM, TEXT
+from gateway.request import BODY_BYTES, MAX_APPS, MAX_ID_BYTES
+
+_TEXT = {"type": "string"}
+_SHA256 = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
+_SIZE = {"type": "integer", "minimum": 0}
+_URLS = {"type": "array", "items": {"type": "string", "format": "uri"}}
+_ID = {"type": ["string", "null"], "description": f"At most {MAX_ID_BYTES} bytes."}
+_ACCEPT = ("gzip", "zstd", "bsdiff4", "zstd-patch")
+
+_CHECK: dict[str, Any] = {
+    "type": "object",
+    "required": ["apps"],
+    "description": "Unknown members are ignored; an attribute of another kind is as if not sent.",
+    "properties": {
+        "user": _ID,
+        "device": _ID,
+        **{
+            name: {"description": "An attribute: text."} for name in (*TEXT, *BUILT_IN[len(TEXT) :])
+        },
+        "custom": {"description": "One's own attributes by name: text, number, true or false."},
+        "accept": {
+            "description": f"What the client can open, of {', '.join(_ACCEPT)}. "
+            "If absent: gzip, bsdiff4.",
+        },
+        "apps": {
+            "type": "object",
+            "maxProperties": MAX_APPS,
+            "description": "App ids to installed versions, null for not installed.",
+        },
+        "dry_run": {"description": "true: answer as usual, leave no trace."},
+    },
+}
+del _CHECK["properties"]["installed"]  # in a body, the versions stand in `apps`
+
+_TRANSFER = {"urls": _URLS, "transfer_size": _SIZE, "transfer_sha256": _SHA256}
+
+_APP: dict[str, Any] = {
+    "type": "object",
+    "required": ["app", "status"],
+    "description": "Clients ignore members and statuses that they do not know.",
+    "properties": {
+        "app": _TEXT,
+        "status": {
+            "enum": ["update", "latest", "rollback", "withdrawn", "none", "unknown", "invalid"]
+        },
+        "detail": {"type": "string", "description": "With `invalid`: what is wrong."},
+        "version": _TEXT,
+        "release": _TEXT,
+        "upgrade": {"enum": ["silent", "prompt", "force"]},
+        "download": {"enum": ["wifi", "any"]},
+        "install": {"enum": ["preload", "on_open"]},
+        "info": {"description": "Any JSON that the plan hands to the client."},
+        "package": {
+            "type": "object",
+            "required": ["size", "sha256", "urls"],
+            "properties": {
+                "size": _SIZE,
+                "sha256": _SHA256,
+                "compression": {"type": "string"},
+                **_TRANSFER,
+            },
+        },
+        "patch": {
+            "type": "object",
+            "required": ["from", "format", *_TRANSFER],
+            "properties": {"from": _TEXT, "format": _TEXT, **_TRANSFER},
+        },
+        "signatures": {"type": "array", "items": _TEXT},
+    },
+    "allOf": [
+        {
+            "if": {"properties": {"status": {"enum": ["update", "rollback"]}}},
+            "then": {"required": ["version", "release", "upgrade", "package"]},
+        },
+        {"if": {"properties": {"status": {"const": "invalid"}}}, "then": {"required": ["detail"]}},
+    ],
+}
+
+_SCHEMAS: dict[str, Any] = {
+    "Check": _CHECK,
+    "App": _APP,
+    "Answer": {
+        "type": "object",
+        "required": ["epoch", "check_after", "apps"],
+        "properties": {
+            "epoch": {"type": "integer", "minimum": 1},
+            "check_after": {
+                "type": "integer",
+                "minimum": 0,
+                "maximum": 86_400,
+                "description": "Seconds to wait before asking again.",
+            },
+            "apps": {"type": "array", "items": {"$ref": "#/components/schemas/App"}},
+        },
+    },
+    "Problem": {
+        "type": "object",
+        "required": ["type", "title", "status", "detail"],
+        "properties": {
+            "type": {"const": "about:blank"},
+            "title": _TEXT,
+            "status": {"type": "integer", "minimum": 400, "maximum": 599},
+            "detail": {"type": "string", "description": "What is wrong, and where."},
+        },
+    },
+}
+
+_PROBLEMS = {
+    "400": "The request breaks as a whole",
+    "408": "The body did not come in time",
+    "413": f"The body is over {BODY_BYTES} bytes",
+    "500": "A fault of the gateway, which its log explains",
+    "503": "There is no epoch to serve yet, or too many checks are waiting",
+}
+
+
+def _content(name: str, *media: str) -> dict[str, Any]:
+    return {each: {"schema": {"$ref": f"#/components/schemas/{name}"}} for each in media}
+
+
+def _responses(*problems: str) -> dict[str, Any]:
+    answers: dict[str, Any] = {
+        "200": {
+            "description": "An answer for each app asked, in the order asked",
+            "content": _content("Answer", "application/json", "application/msgpack"),
+        }
+    }
+    for status in problems:
+        answers[status] = {
+            "description": _PROBLEMS[status],
+            "content": _content("Problem", "application/problem+json"),
+        }
+    answers["503"]["headers"] = {
+        "Retry-After": {"description": "Seconds", "schema": {"type": "integer"}}
+    }
+    return answers
+
+
+def _parameter(name: str, description: str) -> dict[str, Any]:
+    return {"name": name, "in": "query", "description": description, "schema": {"type": "string"}}
+
+
+_PARAMETERS: list[dict[str, Any]] = [
+    {"name": "app", "in": "path", "required": True, "schema": {"type": "string"}},
+    *(_parameter(name, "An id.") for name in ("user", "device")),
+    *(_parameter(name, "An attribute.") for name in BUILT_IN),
+    _parameter("accept", f"Of {', '.join(_ACCEPT)}, separated by commas."),
+    {
+        **_parameter("dry_run", "true: leave no trace."),
+        "schema": {"enum": ["true", "false", "1", "0", ""]},
+    },
+    {
+        "name": "custom",
+        "in": "query",
+        "description": f"One's own attributes, each as {CUSTOM}NAME=VALUE: a number, true, false "
+        "or a quoted text as JSON reads it, else text. A plus sign is a space; write %2B.",
+        "schema": {"type": "object", "additionalProperties": {"type": "string"}},
+    },
+]
+
+DOCUMENT: dict[str, Any] = {
+    "openapi": "3.1.0",
+    "info": {
+        "title": "Tidegate",
+        "version": __version__,
+        "description": "Is there an update for me?",
+    },
+    "paths": {
+        "/v1/check": {
+            "post": {
+                "operationId": "check",
+                "summary": "Ask about several apps",
+                "requestBody": {
+                    "required": True,
+                    "content": _content("Check", "application/json", "application/msgpack"),
+                },
+                "responses": _responses("400", "408", "413", "500", "503"),
+            }
+        },
+        "/v1/check/{app}": {
+            "get": {
+                "operationId": "checkOne",
+                "summary": "Ask about one app, for people with curl",
+                "parameters": _PARAMETERS,
+                "responses": _responses("400", "500", "503"),
+            }
+        },
+    },
+    "components": {"schemas": _SCHEMAS},
+}
+
+DOCUMENT_BYTES = orjson.dumps(DOCUMENT)

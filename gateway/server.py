@@ -1,0 +1,195 @@
+"""The client listener's shell: a check is read, probed, looked up, answered, counted.
+
+Routing, headers and errors are in one place each, so that a quicker path can write the same bytes.
+Nothing that a client sends makes a traceback: what is not foreseen is logged and answered 500.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from urllib.parse import unquote
+
+import structlog
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from gateway import headers, openapi
+from gateway.check import Check
+from gateway.errors import RequestError
+from gateway.follower import Follower
+from gateway.lookup import Lookup
+from gateway.metrics import Metrics
+from gateway.problem import CONTENT_TYPE as PROBLEM
+from gateway.problem import problem
+from gateway.request import BODY_BYTES, parse_body, parse_query, too_large
+
+CHECK_PATH = "/v1/check"
+OPENAPI_PATH = "/openapi.json"
+BODY_SECONDS = 10.0
+"""A body that takes longer is given up, with 408."""
+
+EMPTY_RETRY_SECONDS = 5
+OVERLOAD_RETRY_SECONDS = 1
+
+log = structlog.get_logger()
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.Response]]
+
+
+class ClientServer:
+    """Answers clients; `busy` holds the connections with a request under way."""
+
+    def __init__(
+        self, follower: Follower, lookup: Lookup, metrics: Metrics, *, max_checks: int
+    ) -> None:
+        """`max_checks` bounds the checks that wait for Redis; one more is refused with 503."""
+        self.draining = False
+        self.busy: set[asyncio.BaseProtocol] = set()
+        self._follower = follower
+        self._lookup = lookup
+        self._metrics = metrics
+        self._max_checks = max_checks
+        self._waiting = 0
+
+    async def handle(self, request: web.BaseRequest) -> web.Response:
+        """Answer any request. Raises nothing."""
+        started = time.perf_counter()
+        protocol = request.protocol
+        self.busy.add(protocol)
+        try:
+            response = await self._route(request)
+        except RequestError as fault:
+            response = self._problem(request, fault.status, str(fault))
+        except Exception:
+            self._metrics.failures += 1
+            log.exception("a request failed", method=request.method)
+            response = self._problem(
+                request, 500, "The gateway failed on this request; its log says why."
+            )
+        finally:
+            self.busy.discard(protocol)
+        if self.draining:
+            response.force_close()
+        self._metrics.respond(response.status, time.perf_counter() - started)
+        return response
+
+    async def _route(self, request: web.BaseRequest) -> web.Response:
+        path = request.rel_url.raw_path
+        if path == CHECK_PATH:
+            return await self._dispatch(request, {"POST": self._post})
+        if path == OPENAPI_PATH:
+            return await self._dispatch(request, {"GET": self._openapi, "HEAD": self._openapi})
+        app = path.removeprefix(CHECK_PATH + "/")
+        if app != path and app and "/" not in app:
+            return await self._dispatch(request, {"GET": self._get, "HEAD": self._get})
+        return self._problem(
+            request, 404, f"There is nothing at this path; checks go to POST {CHECK_PATH}."
+        )
+
+    async def _dispatch(
+        self, request: web.BaseRequest, methods: dict[str, Handler]
+    ) -> web.Response:
+        handler = methods.get(request.method)
+        if handler is not None:
+            return await handler(request)
+        allowed = ", ".join((*methods, "OPTIONS"))
+        if request.method == "OPTIONS":
+            origin = request.headers.get("Origin")
+            fields = headers.preflight_headers(allowed, origin, self._origins())
+            return web.Response(status=204, headers=fields)
+        response = self._problem(
+            request, 405, f"This path answers {allowed}; it does not answer this method."
+        )
+        response.headers["Allow"] = allowed
+        return response
+
+    async def _post(self, request: web.BaseRequest) -> web.Response:
+        body = await _read(request)
+        packed = headers.is_msgpack(request.headers.get("Content-Type"))
+        return await self._answer(request, parse_body(body, packed=packed))
+
+    async def _get(self, request: web.BaseRequest) -> web.Response:
+        app = unquote(request.rel_url.raw_path.rpartition("/")[2])
+        return await self._answer(request, parse_query(app, request.rel_url.raw_query_string))
+
+    async def _openapi(self, request: web.BaseRequest) -> web.Response:
+        return self._respond(request, 200, headers.JSON, openapi.DOCUMENT_BYTES)
+
+    async def _answer(self, request: web.BaseRequest, check: Check) -> web.Response:
+        snapshot = self._follower.snapshot  # one reference: an answer comes from one epoch
+        if snapshot is None:
+            return self._unavailable(
+                request, "This gateway has no epoch to serve yet.", EMPTY_RETRY_SECONDS
+            )
+        members: dict[int, int | None] = {}
+        probes = snapshot.probes(check)
+        if probes:
+            if self._waiting >= self._max_checks:
+                self._metrics.overloads += 1
+                return self._unavailable(
+                    request, "Too many checks are waiting here.", OVERLOAD_RETRY_SECONDS
+                )
+            self._waiting += 1
+            try:
+                members = await self._lookup.members(snapshot, probes)
+            finally:
+                self._waiting -= 1
+        packed = headers.wants_msgpack(request.headers.get("Accept"))
+        body, outcomes = snapshot.answer(check, members, int(time.time()), msgpack=packed)
+        if not check.dry_run:
+            self._metrics.count(outcomes)
+        return self._respond(request, 200, headers.MSGPACK if packed else headers.JSON, body)
+
+    def _origins(self) -> list[str]:
+        snapshot = self._follower.snapshot
+        return [] if snapshot is None else snapshot.settings["cors"]
+
+    def _respond(
+        self, request: web.BaseRequest, status: int, content_type: str, body: bytes
+    ) -> web.Response:
+        origin = request.headers.get("Origin")
+        fields = headers.answer_headers(content_type, origin, self._origins())
+        return web.Response(status=status, headers=fields, body=body)
+
+    def _problem(self, request: web.BaseRequest, status: int, sentence: str) -> web.Response:
+        return self._respond(request, status, PROBLEM, problem(status, sentence))
+
+    def _unavailable(
+        self, request: web.BaseRequest, sentence: str, retry_seconds: int
+    ) -> web.Response:
+        response = self._problem(
+            request, 503, f"{sentence} Ask again in {retry_seconds} s or later."
+        )
+        response.headers["Retry-After"] = str(retry_seconds)
+        return response
+
+
+async def _read(request: web.BaseRequest) -> bytes:
+    """Read a body within the limits of size and time. Raises RequestError."""
+    if (request.content_length or 0) > BODY_BYTES:
+        raise too_large()
+    content = request.content
+    if content.is_eof():  # it came together with its head: no waiting, no timer
+        body = content.read_nowait()
+        if len(body) > BODY_BYTES:
+            raise too_large()
+        return body
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # or aiohttp takes the answer itself for begun
+    pieces = bytearray()
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            while piece := await content.readany():
+                pieces += piece
+                if len(pieces) > BODY_BYTES:
+                    raise too_large()
+    except TimeoutError:
+        raise RequestError(
+            408, f"The body did not come within {BODY_SECONDS:.0f} seconds."
+        ) from None
+    except (HttpProcessingError, web.RequestPayloadError):
+        raise RequestError(
+            400, "The body cannot be read: it breaks off, or is not encoded as its head says."
+        ) from None
+    return bytes(pieces)

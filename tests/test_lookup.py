@@ -1,0 +1,325 @@
+"""Look-ups: gathered, bounded, remembered; whatever Redis does, a check is answered in time."""
+
+import asyncio
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis.asyncio
+
+from epochs import Made, make_epoch
+from gateway import layout
+from gateway.breaker import REST_SECONDS, THRESHOLD, Breaker
+from gateway.check import Check
+from gateway.errors import FormatError
+from gateway.hashing import id_hash, id_seed
+from gateway.keys import Keys
+from gateway.link import connect_async, parse_url
+from gateway.lookup import BATCH, Lookup
+from gateway.metrics import Lookups
+from gateway.snapshot import Snapshot
+from in_process import snapshot_of
+from processes import RedisServer, redis_server
+
+KEYS = Keys("demo")
+USERS = tuple(f"u-{at}" for at in range(100))
+SEED = id_seed("demo", "user")
+MEMBER = id_hash("u-1", SEED)
+
+
+class Buckets:
+    """A snapshot in which each hash has a bucket of its own, of the mask's byte."""
+
+    def __init__(self, name: bytes = b"one") -> None:
+        self.contents: Any = {"settings": name, "membership": None}
+
+    def bucket_of(self, hashed: int) -> bytes:
+        """Name the hash's own bucket."""
+        return layout.EMPTY_BUCKET if hashed == 0 else hashed.to_bytes(16, "big")
+
+    def lists_of(self, hashed: int, bucket: bytes) -> int:
+        """Read the mask, which is the bucket's only byte."""
+        if len(bucket) != 1:
+            raise FormatError("this bucket is damaged")
+        return bucket[0]
+
+
+class FakeRedis:
+    """Answers pipelines from `values` when `gate` is open; `fault` fails them."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, bytes] = {}
+        self.trips: list[int] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.fault: Exception | None = None
+
+    def set_retry(self, retry: Any) -> None:
+        """Take any policy."""
+
+    def pipeline(self, *, transaction: bool) -> "FakePipeline":
+        """Begin a pipeline; no transaction can span the slots of a Cluster."""
+        assert not transaction
+        return FakePipeline(self)
+
+    async def aclose(self) -> None:
+        """Close nothing."""
+
+
+class FakePipeline:
+    """One round trip of single-key reads."""
+
+    def __init__(self, fake: FakeRedis) -> None:
+        self._fake = fake
+        self._names: list[str] = []
+
+    def get(self, name: str) -> None:
+        """Queue a read."""
+        self._names.append(name)
+
+    async def execute(self, *, raise_on_error: bool) -> list[Any]:
+        """Make the round trip."""
+        assert not raise_on_error
+        self._fake.trips.append(len(self._names))
+        await self._fake.gate.wait()
+        if self._fake.fault is not None:
+            raise self._fake.fault
+        return [self._fake.values.get(name) for name in self._names]
+
+
+def fake_lookup(fake: FakeRedis, *, timeout: float = 0.05, limit: int = 10_000) -> Lookup:
+    """Make a Lookup over a fake Redis."""
+    link: Any = fake
+    return Lookup(link, KEYS, Lookups(), timeout_seconds=timeout, limit=limit)
+
+
+def give(fake: FakeRedis, hashed: int, bucket: bytes) -> None:
+    """Put a bucket into the fake Redis."""
+    fake.values[KEYS.bucket(Buckets().bucket_of(hashed))] = bucket
+
+
+async def test_all_checks_of_one_moment_share_a_round_trip() -> None:
+    """What a thousand checks ask in one turn of the loop leaves together, each bucket once."""
+    fake = FakeRedis()
+    for hashed in range(1, 301):
+        give(fake, hashed, bytes([hashed % 7]))
+    lookup = fake_lookup(fake)
+    answers = await asyncio.gather(
+        *(lookup.members(Buckets(), (1 + at % 300, 0)) for at in range(1_000))
+    )
+    assert fake.trips == [300]
+    for at, answer in enumerate(answers):
+        assert answer == {1 + at % 300: (1 + at % 300) % 7, 0: 0}
+
+
+async def test_round_trips_are_bounded_in_size() -> None:
+    """More buckets than a round trip may carry are spread over several."""
+    fake = FakeRedis()
+    lookup = fake_lookup(fake)
+    await asyncio.gather(*(lookup.members(Buckets(), (at,)) for at in range(1, 1_201)))
+    assert sum(fake.trips) == 1_200
+    assert max(fake.trips) == BATCH
+
+
+async def test_a_confirmed_id_is_remembered_while_its_bucket_is_the_same() -> None:
+    """A membership once read outlives Redis, until the lists change what its bits mean."""
+    fake = FakeRedis()
+    give(fake, 5, b"\x03")
+    lookup = fake_lookup(fake)
+    assert await lookup.members(Buckets(), (5,)) == {5: 3}
+    fake.fault = ConnectionError("away")
+    assert await lookup.members(Buckets(), (5,)) == {5: 3}
+    assert await lookup.members(Buckets(b"other lists"), (5,)) == {5: None}
+
+
+async def test_what_was_asked_under_old_lists_is_not_remembered_under_new_ones() -> None:
+    """A look-up that a swap overtakes answers its own check, and is not kept for later ones."""
+    fake = FakeRedis()
+    give(fake, 5, b"\x03")
+    give(fake, 6, b"\x01")
+    fake.gate.clear()
+    lookup = fake_lookup(fake, timeout=5)
+    old = asyncio.create_task(lookup.members(Buckets(b"old"), (5,)))
+    await asyncio.sleep(0)
+    new = asyncio.create_task(lookup.members(Buckets(b"new"), (6,)))
+    await asyncio.sleep(0.01)
+    fake.gate.set()
+    assert await old == {5: 3}
+    assert await new == {6: 1}
+    fake.fault = ConnectionError("away")
+    assert await lookup.members(Buckets(b"new"), (5, 6)) == {5: None, 6: 1}
+
+
+async def test_a_slow_redis_makes_ids_unknown_in_time() -> None:
+    """After the time-out an id is unknown, and a check waits no longer than that."""
+    fake = FakeRedis()
+    fake.gate.clear()
+    lookup = fake_lookup(fake, timeout=0.02)
+    start = time.monotonic()
+    assert await lookup.members(Buckets(), (5, 6)) == {5: None, 6: None}
+    assert time.monotonic() - start < 0.5
+    assert lookup._counts.timeouts == 2
+    await lookup.close()
+
+
+async def test_redis_is_left_alone_after_repeated_failures() -> None:
+    """While Redis is left alone nothing is sent and nobody waits; afterwards one try is made."""
+    fake = FakeRedis()
+    fake.fault = ConnectionError("away")
+    lookup = fake_lookup(fake)
+    for at in range(1, 11):
+        assert await lookup.members(Buckets(), (at,)) == {at: None}
+    assert len(fake.trips) == THRESHOLD
+    assert lookup._counts.refused == 10 - THRESHOLD
+    await asyncio.sleep(REST_SECONDS + 0.05)
+    fake.fault = None
+    give(fake, 5, b"\x01")
+    assert await lookup.members(Buckets(), (5,)) == {5: 1}
+    give(fake, 6, b"\x01")
+    assert await lookup.members(Buckets(), (6,)) == {6: 1}
+
+
+async def test_one_stall_is_one_failure() -> None:
+    """Many turns that wait for the same stall do not count as repeated time-outs."""
+    fake = FakeRedis()
+    fake.gate.clear()
+    lookup = fake_lookup(fake, timeout=0.05)
+    tasks = []
+    for at in range(1, 11):
+        tasks.append(asyncio.create_task(lookup.members(Buckets(), (at,))))
+        await asyncio.sleep(0.002)
+    await asyncio.gather(*tasks)
+    assert lookup._breaker._failures == 1
+    await lookup.close()
+
+
+async def test_the_queue_is_bounded() -> None:
+    """Beyond the limit an id is unknown at once, instead of waiting in line."""
+    fake = FakeRedis()
+    fake.gate.clear()
+    lookup = fake_lookup(fake, timeout=5, limit=3)
+    waiting = [asyncio.create_task(lookup.members(Buckets(), (at,))) for at in (1, 2, 3)]
+    await asyncio.sleep(0.01)
+    assert await lookup.members(Buckets(), (4,)) == {4: None}
+    fake.gate.set()
+    await asyncio.gather(*waiting)
+    assert lookup._counts.refused == 1
+
+
+async def test_a_missing_or_damaged_bucket_is_a_fault_and_no_stranger() -> None:
+    """A bucket that must be there and is not makes its ids unknown, never "not a member"."""
+    fake = FakeRedis()
+    give(fake, 6, b"longer than one byte")
+    give(fake, 7, b"\x00")
+    lookup = fake_lookup(fake)
+    assert await lookup.members(Buckets(), (5, 6, 7)) == {5: None, 6: None, 7: 0}
+    counts = lookup._counts
+    assert (counts.missing, counts.damaged, counts.false_positives) == (1, 1, 1)
+
+
+async def test_a_cancelled_check_takes_nobody_with_it() -> None:
+    """A client that goes away does not spoil what others wait for in the same bucket."""
+    fake = FakeRedis()
+    give(fake, 5, b"\x01")
+    fake.gate.clear()
+    lookup = fake_lookup(fake, timeout=5)
+    gone = asyncio.create_task(lookup.members(Buckets(), (5,)))
+    stays = asyncio.create_task(lookup.members(Buckets(), (5,)))
+    await asyncio.sleep(0.01)
+    gone.cancel()
+    await asyncio.sleep(0)
+    fake.gate.set()
+    assert await stays == {5: 1}
+
+
+def test_the_breaker_opens_rests_and_tries_once() -> None:
+    """Closed, open, one try, open again, closed: by its own table, with the times passed in."""
+    breaker = Breaker()
+    for _ in range(THRESHOLD):
+        assert breaker.allows(10.0)
+        breaker.failed(10.0)
+    assert not breaker.allows(10.0 + REST_SECONDS / 2)
+    assert breaker.allows(10.0 + REST_SECONDS)
+    assert not breaker.allows(10.0 + REST_SECONDS)  # the one try is under way
+    breaker.failed(11.5)
+    assert not breaker.allows(11.5 + REST_SECONDS / 2)
+    assert breaker.allows(11.5 + REST_SECONDS)
+    breaker.succeeded()
+    assert breaker.allows(12.6)
+    assert breaker.allows(12.6)
+
+
+@pytest.fixture(scope="module")
+def made() -> Made:
+    """Make an epoch with a list of 100 users."""
+    return make_epoch(staff=USERS)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RedisServer]:
+    """Run a Redis."""
+    with redis_server(tmp_path) as running:
+        yield running
+
+
+def asked(user: str) -> Check:
+    """Make a user's check."""
+    return Check(sent={}, custom={}, user=user, device=None, apps={"2021000000000001": None})
+
+
+async def masks(lookup: Lookup, snapshot: Snapshot, users: tuple[str, ...]) -> list[int | None]:
+    """Look up users as the server does, 0 for whom the filter does not let through."""
+    found = []
+    for user in users:
+        probes = snapshot.probes(asked(user))
+        members = await lookup.members(snapshot, probes) if probes else {}
+        found.append(members.get(id_hash(user, SEED), 0))
+    return found
+
+
+async def test_a_real_redis_tells_members_from_strangers(server: RedisServer, made: Made) -> None:
+    """Law 4: no member is missed and no stranger let in, over a real Redis."""
+    with server.client() as client:
+        made.write(client)
+    lookup = real_lookup(server)
+    snapshot = snapshot_of(made)
+    strangers = tuple(f"s-{at}" for at in range(1_000))
+    assert await masks(lookup, snapshot, USERS) == [1] * len(USERS)
+    assert await masks(lookup, snapshot, strangers) == [0] * len(strangers)
+    await lookup.close()
+
+
+async def test_redis_killed_hung_emptied_and_back(server: RedisServer, made: Made) -> None:
+    """Law 9: whatever happens to Redis, look-ups answer in time, and recover without a restart."""
+    with server.client() as client:
+        made.write(client)
+    lookup = real_lookup(server)
+    snapshot = snapshot_of(made)
+    assert await masks(lookup, snapshot, ("u-1",)) == [1]
+    server.kill()
+    assert await masks(lookup, snapshot, ("u-1", "u-2")) == [1, None]
+    server.start()  # empty
+    await asyncio.sleep(REST_SECONDS)
+    assert await masks(lookup, snapshot, ("u-1", "u-2")) == [1, None]
+    assert lookup._counts.missing == 1
+    with server.client() as client:
+        made.write(client)
+    assert await masks(lookup, snapshot, ("u-2",)) == [1]
+    server.signal(signal.SIGSTOP)
+    start = time.monotonic()
+    assert await masks(lookup, snapshot, ("u-1", "u-3")) == [1, None]
+    assert time.monotonic() - start < 1
+    server.signal(signal.SIGCONT)
+    await asyncio.sleep(2 * REST_SECONDS)
+    assert await masks(lookup, snapshot, ("u-3",)) == [1]
+    await lookup.close()
+
+
+def real_lookup(server: RedisServer) -> Lookup:
+    """Make a Lookup over a real Redis; the time-out is long, as the test machine is slow."""
+    link = connect_async(parse_url(server.url), timeout_seconds=1.0)
+    assert isinstance(link, redis.asyncio.Redis)
+    return Lookup(link, KEYS, Lookups(), timeout_seconds=0.3, limit=1_000)
