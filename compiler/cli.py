@@ -1,0 +1,112 @@
+"""The command line: `tidegate COMMAND`, and what its exit codes mean.
+
+0  done                     3  refused: nothing was changed
+1  faults in the plan       4  Redis or the store is away, or holds damaged bytes
+2  usage                    5  published, but not yet on every gateway
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import typer
+from typer.exceptions import Abort, TyperException
+
+from compiler.commands import explaining, packages, plans, publishing, upkeep
+from compiler.commands.console import err
+from compiler.commands.lists import allowlist_app
+from compiler.commands.past import history_app
+from compiler.commands.up import up
+from compiler.diagnostic import PlanError
+from compiler.packaging.archive import PackError
+from compiler.packaging.upload import UploadError, UploadRefusedError
+from compiler.publication.publisher_key import PublisherKeyError
+from compiler.refusal import Refused
+from gateway.errors import FormatError, RequestError, StoreError
+
+PLAN_FAULTS, USAGE, REFUSED, AWAY, A_BUG = 1, 2, 3, 4, 70
+
+_CODES: tuple[tuple[type[Exception], int], ...] = (
+    (PlanError, PLAN_FAULTS),
+    (PackError, PLAN_FAULTS),
+    (Refused, REFUSED),
+    (UploadRefusedError, REFUSED),
+    (UploadError, USAGE),
+    (PublisherKeyError, USAGE),
+    (RequestError, USAGE),
+    (StoreError, AWAY),
+    (FormatError, AWAY),
+)
+
+app = typer.Typer(
+    help="Release mini programs and app bundles: plans in, epochs out.",
+    epilog="Start with `tidegate init DIR`. Settings are environment variables too: TIDEGATE_…",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+_COMMANDS: tuple[tuple[str, Callable[..., Any]], ...] = (
+    ("up", up),
+    ("init", plans.init),
+    ("validate", plans.validate),
+    ("schema", plans.schema),
+    ("diff", publishing.diff),
+    ("push", publishing.push),
+    ("compile", plans.compile_plan),
+    ("revert", publishing.revert),
+    ("reinstate", upkeep.reinstate),
+    ("restore", upkeep.restore),
+    ("pull", upkeep.pull),
+    ("gc", upkeep.gc),
+    ("explain", explaining.explain),
+    ("pack", packages.pack),
+    ("upload", packages.upload),
+    ("keygen", packages.keygen),
+)
+for _name, _command in _COMMANDS:
+    app.command(_name)(_command)
+app.add_typer(history_app, name="history")
+app.add_typer(allowlist_app, name="allowlist")
+
+
+def main() -> None:
+    """Run a command; every fault is a sentence and an exit code, never a traceback."""
+    try:
+        code = app(standalone_mode=False)
+    except Abort:
+        code = REFUSED
+    except TyperException as fault:
+        # Usage errors know how to show themselves, with the command's own --help.
+        show = getattr(fault, "show", None)
+        if show is None:
+            err.print(str(fault), markup=False)
+        else:
+            show()
+        code = USAGE
+    except KeyboardInterrupt:
+        code = REFUSED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except tuple(kind for kind, _ in _CODES) as fault:
+        err.print(str(fault), markup=False)
+        code = next(code for kind, code in _CODES if isinstance(fault, kind))
+    except OSError as fault:
+        err.print(f"{fault.filename or 'tidegate'}: {fault.strerror or fault}", markup=False)
+        code = USAGE
+    except Exception as fault:
+        if os.environ.get("TIDEGATE_DEBUG"):
+            raise
+        err.print(
+            f"This is a bug in Tidegate: {type(fault).__name__}: {fault}. Nothing else is known "
+            "to be wrong. Run it again with TIDEGATE_DEBUG=1 and report what it prints.",
+            markup=False,
+        )
+        code = A_BUG
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""What commands say to a person: lines, tables, and progress; and `--json` for scripts."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+from compiler.publication.filling import Progress
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+_LINE_SECONDS = 2.0
+
+
+def say(text: str) -> None:
+    """Print a line of result."""
+    out.print(text, markup=False)
+
+
+def note(text: str) -> None:
+    """Print a line about what is going on; scripts that read the result don't see it."""
+    err.print(text, markup=False, style="dim")
+
+
+def say_json(value: Any) -> None:
+    """Print a value for a script."""
+    sys.stdout.write(json.dumps(value, indent=2, default=_plain) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.hex()
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def confirm(question: str, *, yes: bool) -> bool:
+    """Ask before something that is hard to take back; without a terminal only --yes agrees."""
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        note(f"{question} Nobody can answer here: say --yes.")
+        return False
+    return out.input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+
+
+@contextmanager
+def progress() -> Iterator[Progress]:
+    """Show long work: bars on a terminal, a plain line now and then elsewhere."""
+    if not err.is_terminal:
+        yield _lines()
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Bars(*columns, TimeRemainingColumn(), console=err, transient=True) as bars:
+        tasks: dict[str, Any] = {}
+
+        def show(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total or None)
+            bars.update(tasks[what], completed=done, total=total or None)
+
+        yield show
+
+
+def _lines() -> Progress:
+    started = last = time.monotonic()
+
+    def show(what: str, done: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= _LINE_SECONDS:
+            last = now
+            of = f" of {total:,}" if total else ""
+            err.print(f"{what}: {done:,}{of} after {now - started:.0f} s", markup=False)
+
+    return show

@@ -1,0 +1,1 @@
+"""Load tests: they speak HTTP to a running gateway and import neither package."""
