@@ -17,6 +17,10 @@ Outcome = tuple[str, str, str]
 """What is counted of an answer: app, release id or "", status. A stranger's app is ""."""
 
 
+IDENTITY = "identity"
+"""The form of a package that is installed as it is downloaded; every package has it."""
+
+
 class Status(StrEnum):
     """What the client is told of one app."""
 
@@ -87,10 +91,11 @@ def render(
     }
     if package["info"] is not None:
         content["info"] = orjson.Fragment(package["info"])
+    whole = next(form for form in package["forms"] if form["compression"] == IDENTITY)
     content["package"] = {
         "size": package["size"],
         "sha256": package["sha256"],
-        "urls": [f"{base}/{package['forms'][0]['path']}" for base in bases],
+        "urls": [f"{base}/{whole['path']}" for base in bases],
     }
     if package["signatures"]:
         content["signatures"] = package["signatures"]

@@ -13,11 +13,9 @@ from gateway import headers
 from gateway.config import ConfigError, Endpoint, Variable
 from gateway.problem import CONTENT_TYPE as PROBLEM
 from gateway.problem import problem
+from gateway.quick import IDLE_SECONDS, Quick
 
 BACKLOG = 4096
-IDLE_SECONDS = 75.0
-"""Longer than the common balancers keep a connection, so that they close it and not this side."""
-
 SETTLE_SECONDS = 0.25
 """After the last accept: time for what is on its way to arrive and be answered."""
 
@@ -51,9 +49,16 @@ def bind(endpoint: Endpoint, variable: Variable) -> socket.socket:
 
 
 class _Connection(web.RequestHandler):
-    """aiohttp's connection, whose own errors are problem+json like all others."""
+    """aiohttp's connection, whose own errors are problem+json like all others.
 
-    __slots__ = ()
+    `begun` tells whether it has come to a request; until then its head may be half sent.
+    """
+
+    __slots__ = ("begun",)
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.begun = False
 
     def log_exception(self, *args: Any, **details: Any) -> None:
         """Log a fault of the gateway; what a client did to its own connection is none."""
@@ -85,18 +90,26 @@ class _Server(web.Server):
             loop=asyncio.get_running_loop(),
             keepalive_timeout=IDLE_SECONDS,
             lingering_time=LINGER_SECONDS,
-            access_log=None,  # type: ignore[arg-type]  # aiohttp's way to say: none
+            access_log=None,  # aiohttp's way to say: none
         )
 
 
 class Listener:
     """Serves one bound socket."""
 
-    def __init__(self, bound: socket.socket, handle: Handler) -> None:
+    def __init__(
+        self,
+        bound: socket.socket,
+        handle: Handler,
+        front: Callable[[Callable[[], Any]], Quick] | None = None,
+    ) -> None:
+        """`front` makes what stands before aiohttp, from what makes aiohttp's connections."""
         host, port = bound.getsockname()[:2]
         self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self._bound = bound
         self._handle = handle
+        self._make_front = front
+        self._front: Quick | None = None
         self._http: _Server
         self._server: asyncio.Server
 
@@ -105,17 +118,30 @@ class Listener:
         loop = asyncio.get_running_loop()
         self._http = _Server(self._handle)
         self._spare = self._bound.dup()
-        self._server = await loop.create_server(self._http, sock=self._bound, backlog=BACKLOG)
+        if self._make_front is not None:
+            self._front = self._make_front(self._http)
+        self._server = await loop.create_server(
+            self._front or self._http, sock=self._bound, backlog=BACKLOG
+        )
+
+    def drain(self) -> None:
+        """Let each quick connection end with its next answer."""
+        if self._front is not None:
+            self._front.draining = True
 
     async def stop(self, busy: Collection[object]) -> None:
         """Stop accepting, let what came be answered, close. `busy` are connections with work."""
         await self._stop_accepting()
         await asyncio.sleep(SETTLE_SECONDS)
-        for connection in self._http.connections:
-            if connection not in busy:
-                connection.close()
         for _ in range(FINISH_TURNS):
-            if not busy:
+            for connection in self._http.connections:
+                if connection not in busy:
+                    connection.close()
+            quick = set(self._front.connections) if self._front is not None else set()
+            for each in quick:
+                if each.idle():
+                    each.close()
+            if not busy and not quick:
                 break
             await asyncio.sleep(TURN_SECONDS)
         await self._http.shutdown(1.0)
@@ -139,4 +165,4 @@ class Listener:
         self._spare.close()
         for connection in waiting:
             connection.setblocking(False)
-            await loop.connect_accepted_socket(self._http, connection)
+            await loop.connect_accepted_socket(self._front or self._http, connection)

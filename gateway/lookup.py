@@ -1,15 +1,16 @@
 """Bucket look-ups in Redis: those of all checks of one moment in one round trip.
 
-A check asks `members`; what it asks in one turn of the event loop leaves together, as a pipeline
-of single-key reads (on a Cluster one a node). Nothing here waits without bound, and no exception
-reaches a check: an id that could not be looked up in time is unknown, None, which the decision
-core knows how to treat. A bucket that is missing or damaged is a fault, never "not a member".
+A check asks (`begin` and `finish`, or `members`); what is asked in one turn of the event loop
+leaves together, as a pipeline of single-key reads (on a Cluster one a node). Nothing here waits
+without bound, and no exception reaches a check: an id that could not be looked up in time is
+unknown, None, which the decision core knows how to treat. A bucket that is missing or damaged is a
+fault, never "not a member".
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Iterable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import structlog
 from redis.asyncio.retry import Retry
@@ -55,6 +56,14 @@ class Buckets(Protocol):
         ...
 
 
+class Asked(NamedTuple):
+    """A bucket that was asked for on behalf of an id; `answer` is its bytes, or None."""
+
+    hashed: int
+    digest: bytes
+    answer: Answer
+
+
 class Lookup:
     """The memberships of ids, from memory or from Redis."""
 
@@ -82,12 +91,22 @@ class Lookup:
 
     async def members(self, snapshot: Buckets, hashes: Iterable[int]) -> dict[int, int | None]:
         """Give each hash its mask of lists, or None where it could not be known in time."""
+        found, asked = self.begin(snapshot, hashes)
+        if asked:
+            # Unlike `await answer`, this does not cancel what other checks wait for too.
+            await asyncio.wait({each.answer for each in asked})
+        return self.finish(snapshot, found, asked)
+
+    def begin(
+        self, snapshot: Buckets, hashes: Iterable[int]
+    ) -> tuple[dict[int, int | None], list[Asked]]:
+        """Give what is known at once, and what Redis was asked for; `finish` takes both."""
         meaning = _meaning(snapshot)
         if meaning != self._meaning:
             self._meaning = meaning
             self._confirmed.clear()
         found: dict[int, int | None] = {}
-        asked: list[tuple[int, bytes, Answer]] = []
+        asked: list[Asked] = []
         for hashed in hashes:
             digest = snapshot.bucket_of(hashed)
             known = self._confirmed.get(hashed)
@@ -99,10 +118,13 @@ class Lookup:
             elif (answer := self._ask(digest)) is None:
                 found[hashed] = None
             else:
-                asked.append((hashed, digest, answer))
-        if asked:
-            # Unlike `await answer`, this does not cancel what other checks wait for too.
-            await asyncio.wait({answer for _, _, answer in asked})
+                asked.append(Asked(hashed, digest, answer))
+        return found, asked
+
+    def finish(
+        self, snapshot: Buckets, found: dict[int, int | None], asked: Iterable[Asked]
+    ) -> dict[int, int | None]:
+        """Add to `found` what was asked for; every answer must be done."""
         for hashed, digest, answer in asked:
             bucket = answer.result()
             found[hashed] = None if bucket is None else self._read(snapshot, hashed, digest, bucket)

@@ -13,7 +13,6 @@ _SHA256 = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
 _SIZE = {"type": "integer", "minimum": 0}
 _URLS = {"type": "array", "items": {"type": "string", "format": "uri"}}
 _ID = {"type": ["string", "null"], "description": f"At most {MAX_ID_BYTES} bytes."}
-_ACCEPT = ("gzip", "zstd", "bsdiff4", "zstd-patch")
 
 _CHECK: dict[str, Any] = {
     "type": "object",
@@ -27,8 +26,8 @@ _CHECK: dict[str, Any] = {
         },
         "custom": {"description": "One's own attributes by name: text, number, true or false."},
         "accept": {
-            "description": f"What the client can open, of {', '.join(_ACCEPT)}. "
-            "If absent: gzip, bsdiff4.",
+            "description": "What the client can open: names as gzip, zstd or bsdiff4. A later "
+            "gateway chooses smaller downloads by it; this one offers each package as it is.",
         },
         "apps": {
             "type": "object",
@@ -39,8 +38,6 @@ _CHECK: dict[str, Any] = {
     },
 }
 del _CHECK["properties"]["installed"]  # in a body, the versions stand in `apps`
-
-_TRANSFER = {"urls": _URLS, "transfer_size": _SIZE, "transfer_sha256": _SHA256}
 
 _APP: dict[str, Any] = {
     "type": "object",
@@ -64,14 +61,8 @@ _APP: dict[str, Any] = {
             "properties": {
                 "size": _SIZE,
                 "sha256": _SHA256,
-                "compression": {"type": "string"},
-                **_TRANSFER,
+                "urls": _URLS,
             },
-        },
-        "patch": {
-            "type": "object",
-            "required": ["from", "format", *_TRANSFER],
-            "properties": {"from": _TEXT, "format": _TEXT, **_TRANSFER},
         },
         "signatures": {"type": "array", "items": _TEXT},
     },
@@ -152,7 +143,7 @@ _PARAMETERS: list[dict[str, Any]] = [
     {"name": "app", "in": "path", "required": True, "schema": {"type": "string"}},
     *(_parameter(name, "An id.") for name in ("user", "device")),
     *(_parameter(name, "An attribute.") for name in BUILT_IN),
-    _parameter("accept", f"Of {', '.join(_ACCEPT)}, separated by commas."),
+    _parameter("accept", "What the client can open, separated by commas."),
     {
         **_parameter("dry_run", "true: leave no trace."),
         "schema": {"enum": ["true", "false", "1", "0", ""]},

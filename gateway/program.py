@@ -13,6 +13,7 @@ from typing import Any
 import re2
 
 from gateway import layout
+from gateway.answer import IDENTITY
 from gateway.attribute import CUSTOM, VALUE_CHARS
 from gateway.errors import FormatError
 from gateway.hashing import percent_place
@@ -33,6 +34,7 @@ class Program:
         "_cells",
         "_custom",
         "_hosts",
+        "_installed",
         "_membership",
         "_times",
         "app",
@@ -48,8 +50,9 @@ class Program:
         self.app = data["app"]
         self.releases = data["releases"]
         self.packages = data["packages"]
-        if not all(package["forms"] for package in self.packages):
-            raise FormatError(f"a package of {self.app} has no form to download")
+        for package in self.packages:
+            if all(form["compression"] != IDENTITY for form in package["forms"]):
+                raise FormatError(f"a package of {self.app} has no form to download as it is")
         self.keys = [_key(package["version"]) for package in self.packages]
         self.withdrawn = frozenset(_key(version) for version in data["withdrawn"])
         self._times = data["schedule"]["bounds"]
@@ -59,6 +62,7 @@ class Program:
             name: Remembered(_attribute(name, table), memory)
             for name, table in data["attributes"].items()
         }
+        self._installed = tables.pop("installed", None)
         self._built_in = [item for item in tables.items() if not item[0].startswith(CUSTOM)]
         self._custom = [
             (name.removeprefix(CUSTOM), table)
@@ -81,19 +85,22 @@ class Program:
         custom: dict[str, Any],
         installed: str | None,
         members: tuple[int, int],
-        buckets: tuple[int | None, int | None],
+        bucket: int | None,
+        user_bucket: int | None,
         second: int,
     ) -> int:
         """Give the rank of the release that wins, or NO_RELEASE.
 
         `members` are the masks of the lists that surely and that possibly have this client;
-        `buckets` the percent buckets of the subject and of the user, None without an id.
+        `bucket` and `user_bucket` the percent buckets of subject and user, None without an id.
         Raises TypeError when an attribute is a list or an object.
         """
         bits: int = self._cells[bisect_right(self._times, second) if self._times else 0]
         bits &= self._hosts[sent.get("platform")][sent.get("client_version")]
         for name, table in self._built_in:
-            bits &= table[installed if name == "installed" else sent.get(name)]
+            bits &= table[sent.get(name)]
+        if self._installed is not None:
+            bits &= self._installed[installed]
         for name, table in self._custom:
             value = custom.get(name)
             # 1, 1.0 and true are one key to a dict, but not one value to a condition.
@@ -101,9 +108,9 @@ class Program:
         if self._membership is not None:
             bits &= self._membership[members]
         if self._by_device is not None:
-            bits &= self._by_device[buckets[0]]
+            bits &= self._by_device[bucket]
         if self._by_user is not None:
-            bits &= self._by_user[buckets[1]]
+            bits &= self._by_user[user_bucket]
         return (bits & -bits).bit_length() - 1
 
 

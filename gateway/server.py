@@ -7,6 +7,7 @@ Nothing that a client sends makes a traceback: what is not foreseen is logged an
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from typing import Any, cast
 from urllib.parse import unquote
 
 import structlog
@@ -56,6 +57,7 @@ class ClientServer:
         started = time.perf_counter()
         protocol = request.protocol
         self.busy.add(protocol)
+        cast("Any", protocol).begun = True  # listener.py: it is past its half-sent head
         try:
             response = await self._route(request)
         except RequestError as fault:

@@ -9,6 +9,7 @@ import asyncio
 import gc
 import signal
 from contextlib import suppress
+from functools import partial
 
 import structlog
 
@@ -22,6 +23,7 @@ from gateway.link import connect_async
 from gateway.listener import Listener, bind
 from gateway.lookup import ROUND_TRIP_SECONDS, Lookup
 from gateway.notice import listen
+from gateway.quick import Quick
 from gateway.server import ClientServer
 
 FOLLOW_TIMEOUT_SECONDS = 2.0
@@ -51,7 +53,8 @@ async def serve(config: Config) -> None:
     )
     client = ClientServer(follower, lookup, counts, max_checks=config.checks)
     admin = AdminServer(follower, metrics.exposition(counts))
-    clients = Listener(client_socket, client.handle)
+    quick = partial(Quick, follower, lookup, counts, config.checks)
+    clients = Listener(client_socket, client.handle, quick)
     operators = Listener(admin_socket, admin.handle)
     announcer = Announcer(follower, link, keys, config.name)
 
@@ -78,6 +81,7 @@ async def serve(config: Config) -> None:
     await stop.wait()
 
     admin.draining = client.draining = True
+    clients.drain()
     log.info("stopping", drain_seconds=config.drain_seconds)
     with suppress(TimeoutError):
         await asyncio.wait_for(hurry.wait(), config.drain_seconds)

@@ -12,12 +12,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from msgpack import packb
+from xxhash import xxh3_64_intdigest
 
 from gateway import layout
 from gateway.answer import Answer, Outcome, refusal, render, status_of
 from gateway.check import Check
 from gateway.errors import FormatError
-from gateway.hashing import id_hash, id_seed, percent_bucket
+from gateway.hashing import PERCENT_BUCKETS, id_seed
 from gateway.membership import ExpressionLists, MembershipTable
 from gateway.program import NO_RELEASE, Program, glob_matcher, is_sent
 from gateway.remembered import Memory, Remembered
@@ -29,6 +30,7 @@ SPREAD = 0.2
 CHECK_AFTER_SECONDS = 86_400
 _APP_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 _KINDS = ("user", "device")
+NO_LISTS = (0, 0)
 
 
 class Snapshot:
@@ -74,24 +76,28 @@ class Snapshot:
         self._heads = _Heads(self.number, self.settings["check_after"])
 
     def probes(self, check: Check) -> tuple[int, ...]:
-        """Tell which hashes need their bucket: likely members, if an asked app has such lists."""
-        if self._table is None:
+        """Hash the ids; tell which need their bucket: likely members of what an app asks about."""
+        user, device = check.user, check.device
+        user_hash = device_hash = None
+        if user is not None and user.casefold() not in self._placeholders:
+            check.user_hash = user_hash = xxh3_64_intdigest(user.encode(), self._seeds[0])
+        if device is not None and device.casefold() not in self._placeholders:
+            check.device_hash = device_hash = xxh3_64_intdigest(device.encode(), self._seeds[1])
+        table = self._table
+        if table is None:
             return ()
         wanted = 0
         for app in check.apps:
             entry = self.apps[app]
             if entry is not None:
                 wanted |= entry.lists
-        found = []
-        for kind, text in enumerate((check.user, check.device)):
-            if wanted & self._exact[kind] and self._is_id(text):
-                assert text is not None
-                hashed = id_hash(text, self._seeds[kind])
-                if self._table.likely(hashed) and self._table.bucket_of(hashed) != (
-                    layout.EMPTY_BUCKET
-                ):
-                    found.append(hashed)
-        return tuple(found)
+        of_user, of_device = self._exact
+        found: tuple[int, ...] = ()
+        if wanted & of_user and user_hash is not None and table.likely(user_hash):
+            found = (user_hash,)
+        if wanted & of_device and device_hash is not None and table.likely(device_hash):
+            found = (*found, device_hash)
+        return found
 
     def bucket_of(self, hashed: int) -> bytes:
         """Give the digest of the bucket that holds a probed hash."""
@@ -106,40 +112,55 @@ class Snapshot:
     def answer(
         self, check: Check, members: Mapping[int, int | None], second: int, *, msgpack: bool
     ) -> tuple[bytes, list[Outcome]]:
-        """Answer a check. `members` holds every probed hash; `second` is Unix time."""
-        hashes = tuple(
-            id_hash(text, self._seeds[kind]) if text is not None and self._is_id(text) else None
-            for kind, text in enumerate((check.user, check.device))
-        )
-        subject = hashes[1] if hashes[1] is not None else hashes[0]
-        buckets = (
-            None if subject is None else percent_bucket(subject),
-            None if hashes[0] is None else percent_bucket(hashes[0]),
-        )
-        masks = self._masks(check, hashes, members)
-        bases = self._bases(check.sent.get("region"))
+        """Answer a check after its probes: `members` holds each of them; `second` is Unix time.
+
+        This is the hot path: what the table of an attribute accepts is looked up, not asked.
+        """
+        sent, user_hash = check.sent, check.user_hash
+        subject = user_hash if check.device_hash is None else check.device_hash
+        masks = self._masks(check, members) if self.bits else NO_LISTS
+        # Multiply and shift, as hashing.percent_bucket does.
+        bucket = None if subject is None else subject * PERCENT_BUCKETS >> 64
+        user_bucket = None if user_hash is None else user_hash * PERCENT_BUCKETS >> 64
+        region = sent.get("region")
+        bases = self._cdn[region if is_sent(region) else None]
+        apps = self.apps
         parts: list[bytes] = []
         outcomes: list[Outcome] = []
         for app, installed in check.apps.items():
-            answer = self._answer_one(check, app, installed, masks, buckets, bases, second)
+            entry = apps[app]
+            if entry is None or not (installed is None or installed.__class__ is str):
+                answer = _refusal(app, entry)
+                parts.append(answer.msgpack if msgpack else answer.json)
+                outcomes.append(answer.outcome)
+                continue
+            have = installed if is_sent(installed) else None
+            try:
+                rank = entry.program.winner(
+                    sent, check.custom, have, masks, bucket, user_bucket, second
+                )
+            except TypeError:
+                # A list or an object is no attribute; to look for them beforehand would cost all.
+                scalars, custom = _scalars(sent), _scalars(check.custom)
+                rank = entry.program.winner(
+                    scalars, custom, have, masks, bucket, user_bucket, second
+                )
+            answer = entry.answers[rank, bases, have]
             parts.append(answer.msgpack if msgpack else answer.json)
             outcomes.append(answer.outcome)
-        head = self._heads.msgpack if msgpack else self._heads.json
-        return head(subject, parts), outcomes
+        return (self._heads.msgpack if msgpack else self._heads.json)(subject, parts), outcomes
 
-    def _is_id(self, text: str | None) -> bool:
-        return text is not None and text != "" and text.casefold() not in self._placeholders
-
-    def _masks(
-        self, check: Check, hashes: tuple[int | None, ...], members: Mapping[int, int | None]
-    ) -> tuple[int, int]:
+    def _masks(self, check: Check, members: Mapping[int, int | None]) -> tuple[int, int]:
         """Give the lists that surely, and that possibly, have this client."""
+        if not members and not self._expressions:
+            return NO_LISTS
         surely = possibly = 0
-        for kind, text in enumerate((check.user, check.device)):
-            hashed = hashes[kind]
+        ids = (check.user, check.user_hash), (check.device, check.device_hash)
+        for kind, (text, hashed) in enumerate(ids):
             if hashed is None or text is None:
                 continue
-            surely |= self._expressions.mask(_KINDS[kind], text)
+            if self._expressions:
+                surely |= self._expressions.mask(_KINDS[kind], text)
             known = members.get(hashed, 0)
             if known is None:
                 possibly |= self._exact[kind]
@@ -148,38 +169,13 @@ class Snapshot:
                 surely |= known & self._exact[kind]
         return surely, surely | possibly
 
-    def _bases(self, region: Any) -> int:
-        found: int = self._cdn[region if is_sent(region) else None]
-        return found
 
-    def _answer_one(
-        self,
-        check: Check,
-        app: str,
-        installed: Any,
-        masks: tuple[int, int],
-        buckets: tuple[int | None, int | None],
-        bases: int,
-        second: int,
-    ) -> Answer:
-        entry = self.apps[app]
-        if entry is None:
-            if not _APP_ID.match(app):
-                return refusal(app, "an app id is 1 to 64 of the characters A-Z a-z 0-9 . _ -")
-            return refusal(app, None)
-        if installed is not None and not isinstance(installed, str):
-            return refusal(app, "the installed version must be a text or null")
-        if not is_sent(installed):
-            installed = None
-        winner = entry.program.winner
-        try:
-            rank = winner(check.sent, check.custom, installed, masks, buckets, second)
-        except TypeError:
-            # A list or an object is no attribute; looking for them beforehand would cost all.
-            sent, custom = _scalars(check.sent), _scalars(check.custom)
-            rank = winner(sent, custom, installed, masks, buckets, second)
-        answer: Answer = entry.answers[rank, bases, installed]
-        return answer
+def _refusal(app: str, entry: "_Entry | None") -> Answer:
+    if entry is not None:
+        return refusal(app, "the installed version must be a text or null")
+    if _APP_ID.match(app):
+        return refusal(app, None)
+    return refusal(app, "an app id is 1 to 64 of the characters A-Z a-z 0-9 . _ -")
 
 
 class _Entry:
@@ -246,37 +242,31 @@ class _Heads:
     """The envelope around the answers: epoch, and `check_after` spread over the subjects."""
 
     def __init__(self, epoch: int, check_after: int) -> None:
-        self._epoch = epoch
-        self._middle = check_after
-        self._low = check_after - int(check_after * SPREAD)
-        self._high = min(check_after + int(check_after * SPREAD), CHECK_AFTER_SECONDS)
+        self._middle = int(check_after * SPREAD)
+        high = min(check_after + self._middle, CHECK_AFTER_SECONDS)
+        every = range(check_after - self._middle, high + 1)
+        self._values = len(every)
+        self._json = [b'{"epoch":%d,"check_after":%d,"apps":[' % (epoch, each) for each in every]
+        self._msgpack = [
+            b"\x83" + b"".join(map(packb, ("epoch", epoch, "check_after", each, "apps")))
+            for each in every
+        ]
 
-    def _check_after(self, subject: int | None) -> int:
+    def _place(self, subject: int | None) -> int:
+        """Choose one of the values by the low half of a subject's hash; the middle without one."""
         if subject is None:
             return self._middle
-        span = self._high - self._low + 1
-        return self._low + ((subject & 0xFFFF_FFFF) * span >> 32)
+        return (subject & 0xFFFF_FFFF) * self._values >> 32
 
     def json(self, subject: int | None, parts: list[bytes]) -> bytes:
         """Write the response as JSON."""
-        head = b'{"epoch":%d,"check_after":%d,"apps":[' % (
-            self._epoch,
-            self._check_after(subject),
-        )
-        return head + b",".join(parts) + b"]}"
+        return b"%b%b]}" % (self._json[self._place(subject)], b",".join(parts))
 
     def msgpack(self, subject: int | None, parts: list[bytes]) -> bytes:
         """Write the response as MessagePack."""
-        return b"".join(
-            (
-                b"\x83" + packb("epoch") + packb(self._epoch),
-                packb("check_after") + packb(self._check_after(subject)),
-                packb("apps"),
-                # An array's head: fixarray up to 15, else array 16 (a check has 100 at most).
-                bytes([0x90 | len(parts)]) if len(parts) < 16 else b"\xdc" + _u16(len(parts)),
-                *parts,
-            )
-        )
+        # An array's head: fixarray up to 15, else array 16 (a check has 100 at most).
+        head = bytes([0x90 | len(parts)]) if len(parts) < 16 else b"\xdc" + _u16(len(parts))
+        return b"".join((self._msgpack[self._place(subject)], head, *parts))
 
 
 def _u16(number: int) -> bytes:

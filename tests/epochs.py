@@ -195,7 +195,12 @@ def _package(app: str, version: str) -> Any:
         "size": 1024,
         "sha256": "ab" * 32,
         "forms": [
-            {"compression": "", "size": 1024, "sha256": "ab" * 32, "path": f"{app}/{version}.zip"}
+            {
+                "compression": "identity",
+                "size": 1024,
+                "sha256": "ab" * 32,
+                "path": f"{app}/{version}.zip",
+            }
         ],
         "signatures": [],
     }

@@ -12,7 +12,9 @@ from gateway.admin import AdminServer
 from gateway.lifecycle import State
 from gateway.listener import Listener
 from gateway.loading import Loading, Rules
+from gateway.lookup import Asked
 from gateway.metrics import Metrics, exposition
+from gateway.quick import Quick
 from gateway.server import ClientServer
 from gateway.snapshot import Snapshot
 
@@ -39,11 +41,29 @@ class FixedLookup:
     masks: Mapping[int, int] = field(default_factory=dict)
     gate: asyncio.Event | None = None
 
+    delay_seconds: float = 0.0
+
     async def members(self, snapshot: Any, hashes: Iterable[int]) -> dict[int, int | None]:
         """Answer after the gate has opened."""
         if self.gate is not None:
             await self.gate.wait()
         return {hashed: self.masks.get(hashed) for hashed in hashes}
+
+    def begin(
+        self, snapshot: Any, hashes: Iterable[int]
+    ) -> tuple[dict[int, int | None], list[Asked]]:
+        """Know nothing at once, and all after a while."""
+        loop = asyncio.get_running_loop()
+        asked = [Asked(hashed, b"", loop.create_future()) for hashed in hashes]
+        for each in asked:
+            loop.call_later(self.delay_seconds, each.answer.set_result, None)
+        return {}, asked
+
+    def finish(
+        self, snapshot: Any, found: dict[int, int | None], asked: Iterable[Asked]
+    ) -> dict[int, int | None]:
+        """Give the masks."""
+        return {each.hashed: self.masks.get(each.hashed) for each in asked}
 
 
 @dataclass
@@ -59,6 +79,12 @@ class Served:
     admin_url: str
 
     @property
+    def quick(self) -> Quick:
+        """Give the quick path in front."""
+        assert self.listener._front is not None
+        return self.listener._front
+
+    @property
     def port(self) -> int:
         """Give the client listener's port."""
         return int(self.url.rpartition(":")[2])
@@ -66,14 +92,21 @@ class Served:
 
 @asynccontextmanager
 async def serving(
-    snapshot: Snapshot | None, *, lookup: Any = None, max_checks: int = 10
+    snapshot: Snapshot | None, *, lookup: Any = None, max_checks: int = 10, quick: bool = False
 ) -> AsyncIterator[Served]:
-    """Serve a snapshot, or none, on free ports."""
+    """Serve a snapshot, or none, on free ports; with the quick path in front, or without."""
     follower: Any = FixedFollower(snapshot)
     metrics = Metrics()
     client = ClientServer(follower, lookup or FixedLookup(), metrics, max_checks=max_checks)
     admin = AdminServer(follower, exposition(metrics))
-    clients = Listener(socket.create_server(("127.0.0.1", 0)), client.handle)
+    lookup = lookup or FixedLookup()
+
+    def front(ordinary: Any) -> Quick:
+        return Quick(follower, lookup, metrics, max_checks, ordinary)
+
+    clients = Listener(
+        socket.create_server(("127.0.0.1", 0)), client.handle, front if quick else None
+    )
     operators = Listener(socket.create_server(("127.0.0.1", 0)), admin.handle)
     await clients.start()
     await operators.start()

@@ -13,6 +13,7 @@ from compiler.lists.allowlist import ListIds
 from compiler.plan import Plan
 from compiler.reference import Memberships, real_id
 from gateway import layout
+from gateway.check import Check
 from gateway.hashing import id_hash, id_seed
 from gateway.request import parse_body
 from gateway.snapshot import Snapshot, build
@@ -32,20 +33,20 @@ class Opened:
     ) -> bytes:
         """Answer a phone's request; with Redis `down` no bucket can be read."""
         check = parse_body(orjson.dumps(phone), packed=False)
-        body, _ = self.snapshot.answer(check, self.members(phone, down), second, msgpack=msgpack)
+        body, _ = self.snapshot.answer(check, self.members(check, down), second, msgpack=msgpack)
         return body
 
-    def members(self, phone: dict[str, Any], down: bool) -> dict[int, int | None]:
+    def members(self, check: Check, down: bool) -> dict[int, int | None]:
         """Look up what the snapshot wants to know."""
         snapshot, found = self.snapshot, {}
-        for hashed in snapshot.probes(parse_body(orjson.dumps(phone), packed=False)):
+        for hashed in snapshot.probes(check):
             bucket = self.buckets[snapshot.bucket_of(hashed)]
             found[hashed] = None if down else snapshot.lists_of(hashed, bucket)
         return found
 
     def truth(self, phone: dict[str, Any], down: bool) -> Memberships:
         """Say from the ids themselves which lists have a phone, and what Redis kept back."""
-        asked = self.members(phone, down=True)
+        asked = self.snapshot.probes(parse_body(orjson.dumps(phone), packed=False))
         surely, unknown = set(), set()
         for source in self.plan.lists:
             subject = real_id(self.plan.workspace, phone, source.of)

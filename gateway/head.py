@@ -1,0 +1,80 @@
+"""The head of an ordinary check request: which bytes the quick path takes, and what they say. Pure.
+
+Taken is only what leaves no room for two readings, so that no intermediary can be made to see
+other requests than we do (request smuggling; RFC 9112, sections 6.3 and 11.2):
+
+    POST /v1/check HTTP/1.1            these very bytes: no absolute form, no query, no HTTP/1.0
+    Name: value                        a token, a colon at once, then printable ASCII; CRLF ends
+                                       it, and no line begins with a blank (obs-fold)
+    Content-Length: 1 to 65536         there, digits only
+    Host                               there
+    Connection: keep-alive | close     these words only, if there
+    no name comes twice
+
+Declined, whatever their value: Transfer-Encoding, Content-Encoding, Expect, Upgrade, Origin (its
+answer has CORS headers), Trailer; and heads over HEAD_BYTES. Whoever is declined is read by
+aiohttp's parser from the first byte on.
+"""
+
+import re
+from typing import NamedTuple
+
+from gateway.headers import is_msgpack, wants_msgpack
+from gateway.request import BODY_BYTES
+
+START = b"POST /v1/check HTTP/1.1\r\n"
+END = b"\r\n\r\n"
+HEAD_BYTES = 4_096
+REMEMBERED_HEADS = 1_024
+"""A phone's head differs from another's in few ways; edges add ids to it, and then it is read."""
+
+_SHAPE = re.compile(rb"POST /v1/check HTTP/1\.1(?:\r\n[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e]*)+")
+_FIELD = re.compile(rb"\r\n([^:]+):([^\r]*)")
+_DECLINED = frozenset(
+    (b"transfer-encoding", b"content-encoding", b"expect", b"upgrade", b"origin", b"trailer")
+)
+_LENGTH = re.compile(rb"[0-9]{1,5}")
+_CONNECTION = {b"keep-alive": False, b"close": True}
+
+
+class Head(NamedTuple):
+    """What a head says: bytes of body, notation in and out, and whether the connection ends."""
+
+    length: int
+    packed_in: bool
+    packed_out: bool
+    closes: bool
+
+
+def read_head(head: bytes) -> Head | None:
+    """Read a head without its empty line; None when the quick path does not take it."""
+    if len(head) > HEAD_BYTES or _SHAPE.fullmatch(head) is None:
+        return None
+    pairs = _FIELD.findall(head)
+    fields = {name.lower(): value.strip(b" \t") for name, value in pairs}
+    if len(fields) != len(pairs) or b"host" not in fields or not _DECLINED.isdisjoint(fields):
+        return None
+    length = fields.get(b"content-length", b"")
+    closes = _CONNECTION.get(fields.get(b"connection", b"keep-alive").lower())
+    if _LENGTH.fullmatch(length) is None or not 0 < int(length) <= BODY_BYTES or closes is None:
+        return None
+    return Head(
+        int(length),
+        is_msgpack(_text(fields.get(b"content-type"))),
+        wants_msgpack(_text(fields.get(b"accept"))),
+        closes,
+    )
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("ascii")
+
+
+class Heads(dict[bytes, Head | None]):
+    """Heads read before: the same bytes mean the same."""
+
+    def __missing__(self, head: bytes) -> Head | None:
+        if len(self) >= REMEMBERED_HEADS:
+            self.clear()
+        found = self[head] = read_head(head)
+        return found

@@ -1,0 +1,348 @@
+"""The quick path: ordinary checks are answered right where their bytes arrive.
+
+A connection begins here. Each complete request that head.py takes is read, decided and answered
+within `data_received`, as ready-made bytes, without a task, a stream or a request object. Whatever
+else comes, an unreadable body too, goes to aiohttp with all its bytes, unchanged, and the
+connection stays there for good: so there is one place that says no.
+
+Order. A connection works on one request at a time. While a check waits for Redis, what follows it
+is kept and not looked at (reading is paused when that grows), so answers leave in the order in
+which requests came, whatever the mixture; and nothing is handed over before all is answered.
+
+Limits. A client that does not read its answers is not read from. What is not complete after
+HALF_SENT_SECONDS, or idle for IDLE_SECONDS, is closed; so is a connection that was handed over
+with half a head and never came to a request. One timer a connection serves all of these; a
+request that arrives whole does not touch it: when it fires, it looks how long ago the last one was.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from email.utils import formatdate
+from typing import Protocol, cast
+
+from gateway import headers
+from gateway.check import Check
+from gateway.follower import Follower
+from gateway.head import END, HEAD_BYTES, START, Head, Heads
+from gateway.lookup import Asked, Lookup
+from gateway.metrics import Metrics
+from gateway.request import BODY_BYTES, parse_body
+from gateway.snapshot import Snapshot
+
+IDLE_SECONDS = 75.0
+"""Longer than the common balancers keep a connection, so that they close it and not this side."""
+
+HALF_SENT_SECONDS = 10.0
+KEPT_BYTES = 2 * BODY_BYTES
+"""What may come behind a check that waits for Redis, before reading is paused."""
+
+
+class Ordinary(Protocol):
+    """aiohttp's connection; `begun` tells whether it has come to a request."""
+
+    begun: bool
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the transport."""
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes."""
+
+
+class Quick:
+    """What the connections of one listener share."""
+
+    def __init__(
+        self,
+        follower: Follower,
+        lookup: Lookup,
+        metrics: Metrics,
+        max_checks: int,
+        ordinary: Callable[[], Ordinary],
+    ) -> None:
+        """`max_checks` bounds the checks that wait here; `ordinary` makes aiohttp's protocol."""
+        self.draining = False
+        self.connections: set[Connection] = set()
+        self.waiting = 0
+        self.max_checks = max_checks
+        self.follower = follower
+        self.lookup = lookup
+        self.metrics = metrics
+        self.ordinary = ordinary
+        self.heads = Heads()
+        self._second = 0
+        self._origins: list[str] | None = None
+        self._before: tuple[bytes, bytes] = (b"", b"")
+        self._after: tuple[bytes, bytes] = (b"", b"")
+
+    def __call__(self) -> "Connection":
+        """Make a connection's protocol."""
+        return Connection(self)
+
+    def respond(self, head: Head, body: bytes, snapshot: Snapshot, second: int) -> bytes:
+        """Write a whole response; the parts that a second and an epoch share are made once."""
+        origins = snapshot.settings["cors"]
+        if second != self._second or origins is not self._origins:
+            self._renew(second, origins)
+        before = self._before[head.packed_out]
+        return b"%b%d%b%b" % (before, len(body), self._after[head.closes or self.draining], body)
+
+    def _renew(self, second: int, origins: list[str]) -> None:
+        before = []
+        for content_type in (headers.JSON, headers.MSGPACK):
+            fields = headers.answer_headers(content_type, None, origins)
+            lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+            before.append(f"HTTP/1.1 200 OK\r\n{lines}Content-Length: ".encode())
+        date = f"\r\nDate: {formatdate(second, usegmt=True)}\r\n"
+        self._second, self._origins = second, origins
+        self._before = (before[0], before[1])
+        self._after = (f"{date}\r\n".encode(), f"{date}Connection: close\r\n\r\n".encode())
+
+
+class Connection(asyncio.Protocol):
+    """One client's connection, until it ends or is handed over."""
+
+    __slots__ = (
+        "_handed_to",
+        "_kept",
+        "_moved",
+        "_paused",
+        "_quick",
+        "_timer",
+        "_transport",
+        "_waiting",
+    )
+
+    def __init__(self, quick: Quick) -> None:
+        self._quick = quick
+        self._kept = b""
+        self._paused = False
+        self._waiting: _Waiting | None = None
+        self._handed_to: Ordinary | None = None
+        self._moved = 0.0
+        self._transport: asyncio.Transport
+        self._timer: asyncio.TimerHandle
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
+        self._quick.connections.add(self)
+        self._moved = time.perf_counter()
+        self._timer = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._look)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End; a check that still waits for Redis finds nobody to answer."""
+        del exc
+        self._quick.connections.discard(self)
+        self._timer.cancel()
+        self._kept = b""
+
+    def data_received(self, data: bytes) -> None:
+        """Answer every complete request in what has arrived."""
+        if self._kept or self._waiting is not None or self._paused:
+            data = self._kept + data
+            if self._waiting is not None or self._paused:
+                self._kept = data
+                if len(data) > KEPT_BYTES:
+                    self._read(False)
+                return
+        self._work(data)
+
+    def _work(self, data: bytes) -> None:
+        heads = self._quick.heads
+        while data:
+            end = data.find(END)
+            if end < 0:
+                if len(data) <= HEAD_BYTES and data.startswith(START[: len(data)]):
+                    break
+                self._hand_over(data)
+                return
+            head = heads[data[:end]] if end <= HEAD_BYTES else None
+            if head is None:
+                self._hand_over(data)
+                return
+            stop = end + 4 + head.length
+            if len(data) < stop:
+                break
+            if not self._take(head, data, stop):
+                return
+            data = data[stop:]
+            if self._waiting is not None or self._paused:
+                break
+        if data and not self._kept and self._waiting is None:
+            # A request has begun to arrive: it has not as long as an idle connection has.
+            self._moved = time.perf_counter()
+            self._watch(HALF_SENT_SECONDS)
+        self._kept = data
+
+    def _take(self, head: Head, data: bytes, stop: int) -> bool:
+        """Answer the request that ends at `stop`, or let it wait for Redis.
+
+        False when nothing behind it is for us: `data` was handed over, or the connection closes.
+        """
+        quick = self._quick
+        self._moved = time.perf_counter()
+        snapshot = quick.follower.snapshot
+        if snapshot is None:
+            self._hand_over(data)
+            return False
+        try:
+            check = parse_body(data[stop - head.length : stop], packed=head.packed_in)
+            probes = snapshot.probes(check)
+            members: dict[int, int | None] = {}
+            if probes:
+                members, asked = quick.lookup.begin(snapshot, probes)
+                if asked and quick.waiting < quick.max_checks:
+                    quick.waiting += 1
+                    self._waiting = _Waiting(self, head, data[:stop], check, snapshot)
+                    self._waiting.wait(quick.lookup, members, asked)
+                    return True
+                if asked:
+                    self._hand_over(data)  # where it is refused
+                    return False
+        except Exception:  # noqa: BLE001 - whatever it is, the ordinary path says what is wrong
+            self._hand_over(data)
+            return False
+        return self._answer(head, check, snapshot, members, data)
+
+    def _answer(
+        self,
+        head: Head,
+        check: Check,
+        snapshot: Snapshot,
+        members: dict[int, int | None],
+        data: bytes,
+    ) -> bool:
+        """Decide and write; False as in `_take`. `data` is what aiohttp gets if that fails."""
+        quick = self._quick
+        second = int(time.time())
+        try:
+            body, outcomes = snapshot.answer(check, members, second, msgpack=head.packed_out)
+        except Exception:  # noqa: BLE001 - a bug: the ordinary path meets it too, and logs it
+            self._hand_over(data)
+            return False
+        self._transport.write(quick.respond(head, body, snapshot, second))
+        if not check.dry_run:
+            quick.metrics.count(outcomes)
+        quick.metrics.respond(200, time.perf_counter() - self._moved)
+        if head.closes or quick.draining:
+            self.close()
+            return False
+        return True
+
+    def known(self, waiting: "_Waiting", members: dict[int, int | None]) -> None:
+        """Go on with a check that Redis has answered, then with what came behind it."""
+        self._quick.waiting -= 1
+        self._waiting = None
+        if self._transport.is_closing():
+            return
+        rest, self._kept = self._kept, b""
+        data = waiting.request + rest
+        if not self._answer(waiting.head, waiting.check, waiting.snapshot, members, data):
+            return
+        if self._paused:
+            self._kept = rest
+        else:
+            self._read(True)
+            self._work(rest)
+
+    def pause_writing(self) -> None:
+        """Read no more from a client that does not read."""
+        self._paused = True
+        self._read(False)
+        self._watch(HALF_SENT_SECONDS)
+
+    def resume_writing(self) -> None:
+        """Go on with what came meanwhile."""
+        self._paused = False
+        self._read(True)
+        if self._waiting is None and self._kept:
+            data, self._kept = self._kept, b""
+            self._work(data)
+
+    def idle(self) -> bool:
+        """Tell whether nothing is under way, so that a stop may close it."""
+        return self._waiting is None and not self._kept
+
+    def close(self) -> None:
+        """Close, when what was written is sent; what came behind is not answered."""
+        self._kept = b""
+        self._transport.close()
+
+    def _read(self, on: bool) -> None:
+        if not self._transport.is_closing() and self._transport.is_reading() is not on:
+            (self._transport.resume_reading if on else self._transport.pause_reading)()
+
+    def _hand_over(self, data: bytes) -> None:
+        """Let aiohttp go on from here, as if it had been there from the start."""
+        self._quick.connections.discard(self)
+        self._kept = b""
+        self._moved = time.perf_counter()
+        self._watch(HALF_SENT_SECONDS)
+        self._read(True)
+        ordinary = self._handed_to = self._quick.ordinary()
+        self._transport.set_protocol(cast("asyncio.Protocol", ordinary))
+        ordinary.connection_made(self._transport)
+        ordinary.data_received(data)
+
+    def _watch(self, seconds: float) -> None:
+        self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._look)
+
+    def _look(self) -> None:
+        """Close what stands still for too long, or look again when that could be."""
+        if self._transport.is_closing():
+            return
+        if self._handed_to is not None and self._handed_to.begun:
+            return  # aiohttp's own timers watch over it from here on
+        hurried = self._handed_to is not None or self._kept or self._paused
+        limit = HALF_SENT_SECONDS if hurried else IDLE_SECONDS
+        left = limit - (time.perf_counter() - self._moved)
+        if left > 0:
+            self._watch(left)
+        elif self._paused:
+            self._transport.abort()  # what it does not read would keep a closing one open
+        else:
+            self._transport.close()
+
+
+class _Waiting:
+    """A check that waits for Redis: what is needed to go on when the last bucket is there."""
+
+    __slots__ = (
+        "_asked",
+        "_connection",
+        "_left",
+        "_lookup",
+        "_members",
+        "check",
+        "head",
+        "request",
+        "snapshot",
+    )
+
+    def __init__(
+        self, connection: Connection, head: Head, request: bytes, check: Check, snapshot: Snapshot
+    ) -> None:
+        self.head = head
+        self.request = request
+        self.check = check
+        self.snapshot = snapshot
+        self._connection = connection
+
+    def wait(self, lookup: Lookup, members: dict[int, int | None], asked: list[Asked]) -> None:
+        """Go on when all that was asked for is answered; it always is, within a time-out."""
+        self._lookup = lookup
+        self._members = members
+        self._asked = asked
+        self._left = len(asked)
+        for each in asked:
+            each.answer.add_done_callback(self._one_known)
+
+    def _one_known(self, answer: object) -> None:
+        del answer
+        self._left -= 1
+        if not self._left:
+            members = self._lookup.finish(self.snapshot, self._members, self._asked)
+            self._connection.known(self, members)
