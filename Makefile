@@ -32,8 +32,8 @@ check: $(VENV)/ready ## formatting, lint, types, architecture
 soak: $(VENV)/ready ## the same laws with larger numbers, and what they saw
 	TIDEGATE_SOAK=1 $(BIN)/python -m pytest -s tests/laws
 
-bench: $(VENV)/ready ## checks a second and CPU time a check, beside a do-nothing aiohttp handler
-	$(BIN)/python -m loadtest.first_measure
+bench: $(VENV)/ready ## checks a second and CPU time a check, beside nginx returning a constant
+	$(BIN)/python -m loadtest.bench
 
 lock: $(VENV)/ready ## write requirements.lock anew from pyproject.toml
 	$(BIN)/python -m pip install --quiet uv
@@ -41,4 +41,5 @@ lock: $(VENV)/ready ## write requirements.lock anew from pyproject.toml
 	  --no-emit-index-url --no-header --all-extras pyproject.toml --output-file requirements.lock
 
 clean: ## forget the environment and everything that runs left behind
-	rm -rf $(VENV) .tidegate build *.egg-info
+	rm -rf $(VENV) .tidegate build dist *.egg-info .hypothesis .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -102,12 +102,17 @@ def render(
     return Answer(content, (app, release["id"], status.value))
 
 
-def refusal(app: str, detail: str | None) -> Answer:
+UNKNOWN: Outcome = ("", "", Status.UNKNOWN.value)
+INVALID: Outcome = ("", "", Status.INVALID.value)
+
+
+def refusal(app: str, detail: str | None, *, packed: bool) -> bytes:
     """Answer for an app that is unknown (no detail) or whose part of the request is wrong.
 
-    The text of `app` is the client's: it is echoed, but never counted.
+    The text of `app` is the client's: it is echoed, but neither counted nor kept.
     """
     if detail is None:
-        return Answer({"app": app, "status": Status.UNKNOWN.value}, ("", "", Status.UNKNOWN.value))
-    content = {"app": app, "status": Status.INVALID.value, "detail": detail}
-    return Answer(content, ("", "", Status.INVALID.value))
+        content = {"app": app, "status": Status.UNKNOWN.value}
+    else:
+        content = {"app": app, "status": Status.INVALID.value, "detail": detail}
+    return msgpack.packb(content) if packed else orjson.dumps(content)

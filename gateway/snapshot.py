@@ -15,7 +15,7 @@ from msgpack import packb
 from xxhash import xxh3_64_intdigest
 
 from gateway import layout
-from gateway.answer import Answer, Outcome, refusal, render, status_of
+from gateway.answer import INVALID, UNKNOWN, Answer, Outcome, refusal, render, status_of
 from gateway.check import Check
 from gateway.errors import FormatError
 from gateway.hashing import PERCENT_BUCKETS, id_seed
@@ -130,9 +130,9 @@ class Snapshot:
         for app, installed in check.apps.items():
             entry = apps[app]
             if entry is None or not (installed is None or installed.__class__ is str):
-                answer = _refusal(app, entry)
-                parts.append(answer.msgpack if msgpack else answer.json)
-                outcomes.append(answer.outcome)
+                detail = _fault(app, entry)
+                parts.append(refusal(app, detail, packed=msgpack))
+                outcomes.append(UNKNOWN if detail is None else INVALID)
                 continue
             have = installed if is_sent(installed) else None
             try:
@@ -170,12 +170,13 @@ class Snapshot:
         return surely, surely | possibly
 
 
-def _refusal(app: str, entry: "_Entry | None") -> Answer:
+def _fault(app: str, entry: "_Entry | None") -> str | None:
+    """Say what is wrong with one app's part of a request; None when there is just no such app."""
     if entry is not None:
-        return refusal(app, "the installed version must be a text or null")
-    if _APP_ID.match(app):
-        return refusal(app, None)
-    return refusal(app, "an app id is 1 to 64 of the characters A-Z a-z 0-9 . _ -")
+        return "the installed version must be a text or null"
+    return (
+        None if _APP_ID.match(app) else "an app id is 1 to 64 of the characters A-Z a-z 0-9 . _ -"
+    )
 
 
 class _Entry:
