@@ -5,6 +5,7 @@
 2  usage                    5  published, but not yet on every gateway
 """
 
+import gc
 import os
 import sys
 from collections.abc import Callable
@@ -73,9 +74,11 @@ app.add_typer(allowlist_app, name="allowlist")
 
 def main() -> None:
     """Run a command; every fault is a sentence and an exit code, never a traceback."""
+    # A plan of 10,000 apps is millions of small objects and no garbage: look for cycles seldom.
+    gc.set_threshold(200_000, 20, 50)
     try:
         code = app(standalone_mode=False)
-    except Abort:
+    except (Abort, KeyboardInterrupt):
         code = REFUSED
     except TyperException as fault:
         # Usage errors know how to show themselves, with the command's own --help.
@@ -85,14 +88,15 @@ def main() -> None:
         else:
             show()
         code = USAGE
-    except KeyboardInterrupt:
-        code = REFUSED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     except tuple(kind for kind, _ in _CODES) as fault:
         err.print(str(fault), markup=False)
         code = next(code for kind, code in _CODES if isinstance(fault, kind))
+    except UnicodeEncodeError as fault:
+        err.print(f"An argument holds text that is not UTF-8: {fault.object!r:.200}.", markup=False)
+        code = USAGE
     except OSError as fault:
         err.print(f"{fault.filename or 'tidegate'}: {fault.strerror or fault}", markup=False)
         code = USAGE

@@ -67,7 +67,8 @@ def render(diagnostics: Iterable[Diagnostic], sources: Mapping[str, str]) -> str
 def _render_one(found: Diagnostic, text: str | None) -> str:
     place = f"{found.file}:{found.line}:{found.column}" if found.line else found.file
     head = f"{place}: {found.severity}: {found.message}"
-    lines = text.splitlines() if text is not None else []
+    # By line feeds alone, as lines are counted: str.splitlines knows more ends than YAML does.
+    lines = [] if text is None else [line.removesuffix("\r") for line in text.split("\n")]
     if not 0 < found.line <= len(lines):
         return head
     line = lines[found.line - 1]

@@ -4,17 +4,19 @@ Equal plans, lists and withdrawals give equal images, byte for byte; number, aut
 belong to the epoch that publishes an image, not to it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from compiler.diagnostic import PlanError, error
+from compiler.diagnostic import Diagnostic, PlanError, error
 from compiler.language.reading import read_files
 from compiler.lists.allowlist import ListIds
 from compiler.lists.buckets import Progress, build_membership
 from compiler.lowering import lower_app, offered
-from compiler.plan import App, Plan
+from compiler.plan import App, ListSource, Plan
 from gateway import layout
+from gateway.errors import FormatError
 from gateway.layout import digest_of
+from gateway.membership import ExpressionLists
 from gateway.program import Program
 from gateway.remembered import Memory
 from gateway.version import parse_version
@@ -96,7 +98,8 @@ def _assemble(
     withdrawals: Sequence[layout.Withdrawal],
 ) -> Image:
     apps = [withdraw(app, withdrawals) for app in plan.apps]
-    faults = [
+    faults = [*_unusable(plan)]
+    faults += [
         error(
             package.span,
             f"package {package.version} of {app.id} is on offer but has no record, so no phone "
@@ -123,12 +126,29 @@ def _assemble(
     contents: layout.Contents = {
         "format": layout.FORMAT,
         "settings": keep(layout.encode(layout.Settings, _settings(plan))),
-        "programs": {app.id: keep(layout.encode(layout.Program, lower_app(app))) for app in apps},
+        "programs": {app.id: keep(_program(app, plan)) for app in apps},
         "membership": membership,
         "plan": keep(layout.encode(layout.Tree, tree)),
     }
     root = keep(layout.encode(layout.Contents, contents))
     return Image(root, contents, tree, found)
+
+
+def _unusable(plan: Plan) -> Iterator[Diagnostic]:
+    """Report expressions that RE2 reads, but that no gateway would take: they need too much."""
+    for source in plan.lists:
+        try:
+            ExpressionLists({source.name: _list_entry(source)}, {source.name: 0})
+        except FormatError as fault:
+            yield error(
+                source.span,
+                f'the expressions of the list "{source.name}" cannot be used: {fault}. '
+                "Write shorter ones, with smaller repetitions.",
+            )
+
+
+def _list_entry(source: ListSource) -> layout.ListEntry:
+    return {"of": source.of, "regex": list(source.regex)}
 
 
 def _program(app: App, plan: Plan) -> bytes:
@@ -178,7 +198,5 @@ def _settings(plan: Plan) -> layout.Settings:
         ],
         "placeholders": sorted({text.casefold() for text in workspace.placeholders}),
         "cors": list(workspace.cors),
-        "lists": {
-            source.name: {"of": source.of, "regex": list(source.regex)} for source in plan.lists
-        },
+        "lists": {source.name: _list_entry(source) for source in plan.lists},
     }

@@ -20,6 +20,8 @@ def save_image(image: Image, commit: str, path: Path) -> int:
             layout.write_file(file, layout.digest_of(root), (root, *blobs))
         size = beside.stat().st_size
         beside.replace(path)
+    except OSError as fault:
+        raise OSError(fault.errno, fault.strerror, str(path)) from fault
     finally:
         with suppress(OSError):
             beside.unlink()

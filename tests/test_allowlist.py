@@ -155,6 +155,15 @@ def test_csv_takes_one_column_by_name(tmp_path: Path) -> None:
     assert read(tmp_path, "b.csv", b"id\nu-1\n").text == b"u-1\n"
 
 
+def test_a_csv_without_a_header_is_doubted(tmp_path: Path) -> None:
+    """A header that looks like an id is warned of, unless the column was named."""
+    ids = read(tmp_path, "a.csv", b"u-1001\nu-1002\n")
+    assert 'a.csv:1:1: warning: "u-1001" is taken for the header.' in shown(ids)
+    assert not has_errors(ids.diagnostics)
+    assert read(tmp_path, "a.csv", b"user_id_2\nu-1\n").diagnostics == ()
+    assert read(tmp_path, "a.csv", b"2026\nu-1\n", column="2026").diagnostics == ()
+
+
 CSV_FAULTS = {
     "which column": (b"id,name\nu,x\n", None, 'has the columns "id", "name". Write which holds'),
     "no such column": (b"id,name\nu,x\n", "ID", 'no column "ID". Write one of its columns: "id"'),

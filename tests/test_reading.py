@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from compiler.diagnostic import render
 from compiler.language.reading import Reading, read_files, read_folder
 from compiler.plan import (
     App,
@@ -404,6 +405,26 @@ def plan_texts(folder: Path) -> dict[str, str]:
     return {
         path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*.yaml")
     }
+
+
+def test_a_file_that_is_none_of_a_plan(tmp_path: Path) -> None:
+    """A name that was surely mistyped is an error; any other file is a warning only."""
+    folder = design_plan(tmp_path / "plan")
+    for name in ("other.yaml", "docker-compose.yaml", "mkdocs.yml"):
+        (folder / name).write_text("x: 1\n")
+    assert plan_of(read_folder(folder, now=NOW))
+    for name, meant in (("rule.yaml", "rules.yaml"), ("workspace.yml", "workspace.yaml")):
+        (folder / name).write_text("x: 1\n")
+        found = {one.file: one.message for one in read_folder(folder, now=NOW).diagnostics}
+        assert found[name] == f"This file is not read. Rename it to {meant}, or move it away."
+
+
+def test_a_line_is_shown_as_lines_are_counted() -> None:
+    """What some programs take for the end of a line, as U+2028, does not move the caret's line."""
+    reading = read_files({"workspace.yaml": "a: \u2028\nb: 1\r\nc: \u2028\n"}, now=NOW)
+    said = render(reading.diagnostics, reading.sources)
+    assert "workspace.yaml:3:4: error: The character U+2028" in said
+    assert "\n  3 | c: \N{REPLACEMENT CHARACTER}\n    |    ^" in said
 
 
 def test_a_thousand_apps_are_read_in_seconds(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from compiler.publication.freshness import withdrawn_keys
-from compiler.publication.publisher import Published
+from compiler.publication.publisher import LostRaceError, Published
 from compiler.publication.revert import Reversion, Stranded, prepare_revert
 from compiler.refusal import Refused
 from gateway.link import connect_sync, parse_url
@@ -126,3 +126,15 @@ def test_reverting_to_the_live_epoch_is_refused(workshop: Workshop) -> None:
         prepare_revert(workshop.store, workshop.live(), 1)
     with pytest.raises(Refused, match="no epoch 9 yet"):
         prepare_revert(workshop.store, workshop.live(), 9)
+
+
+def test_a_revert_does_not_undo_a_push_that_it_has_not_seen(workshop: Workshop) -> None:
+    """Who pushes between the look and the revert wins, although a revert needs no base."""
+    workshop.push(image_of(plan_files(["1"])))
+    workshop.push(image_of(plan_files(["1", "2"])))
+    live = workshop.live()
+    prepared = prepare_revert(workshop.store, live, 1)
+    workshop.push(image_of(plan_files(["1", "2", "3"])), note="third package")
+    with pytest.raises(LostRaceError, match=r"third package.*\n.*\n.*\+ package 3"):
+        workshop.push(prepared.image, force=True, onto=live)
+    assert workshop.live().number == 3

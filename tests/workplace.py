@@ -40,8 +40,10 @@ class Workplace:
         """The plan's folder."""
         return self.folder / "plan"
 
-    def run(self, *arguments: str, code: int | None = 0, **environment: str) -> Ran:
-        """Run `tidegate`; hold its exit code to `code`."""
+    def run(
+        self, *arguments: str, code: int | None = 0, cwd: Path = processes.ROOT, **environment: str
+    ) -> Ran:
+        """Run `tidegate` in a folder; hold its exit code to `code`."""
         kept = {name: text for name, text in os.environ.items() if not name.startswith("TIDEGATE_")}
         settings = {
             "TIDEGATE_REDIS": self.redis_url,
@@ -49,10 +51,11 @@ class Workplace:
             "TIDEGATE_WORKSPACE": "demo",
             "TIDEGATE_KEY": str(self.folder / "keys" / "ann.pem"),
             "COLUMNS": "150",
+            "PYTHONPATH": str(processes.ROOT),
         }
         done = subprocess.run(
             [sys.executable, "-m", "compiler.cli", *arguments],
-            cwd=processes.ROOT,
+            cwd=cwd,
             env=kept | settings | environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,

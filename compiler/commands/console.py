@@ -29,6 +29,11 @@ def note(text: str) -> None:
     err.print(text, markup=False, style="dim")
 
 
+def counted(number: int, what: str) -> str:
+    """Say how many, as `1 app` or `1,200 apps`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def say_json(value: Any) -> None:
     """Print a value for a script."""
     sys.stdout.write(json.dumps(value, indent=2, default=_plain) + "\n")

@@ -19,10 +19,13 @@ from compiler.commands.session import (
     open_session,
 )
 from compiler.explanation import Roll, plan_of
-from compiler.reference import Explanation, Verdict, evaluate
+from compiler.plan import Release
+from compiler.publication.epoch import shown_time
+from compiler.reference import Explanation, Finding, Verdict, evaluate
 from gateway.attribute import BUILT_IN, CUSTOM
 from gateway.request import parse_query
 
+_LAST = 253_402_300_799  # the end of the year 9999
 _MARKS = {True: Text("yes", style="green"), False: Text("no", style="red")}
 
 
@@ -38,14 +41,20 @@ def explain(
         ),
     ] = None,
     at: Annotated[
-        int | None, typer.Option(help="The moment in Unix seconds; default: now.")
+        int | None, typer.Option(min=0, max=_LAST, help="The moment in Unix seconds; default: now.")
     ] = None,
     redis: RedisUrl = DEFAULT_REDIS,
     store: StorePlace = "",
     workspace: WorkspaceName = "",
     as_json: AsJson = False,
 ) -> None:
-    """Show for one client each release of the app: what it needed, what it got, and who won."""
+    """Show why one client is offered what it is offered.
+
+    Each release of the app, from the live epoch: what it needed of this client, what it got, and
+    which one won. For example:
+
+    tidegate explain --app coffee --user u-1001 --attr platform=android
+    """
     session = open_session(redis, store, workspace)
     live = session.live()
     plan = plan_of(live, session.store.get_blob)
@@ -61,9 +70,9 @@ def explain(
     if as_json:
         say_json(_as_json(live.number, wanted, verdict))
         return
-    say(f"Epoch {live.number}, app {wanted}, second {second}: {_answer(verdict)}")
+    say(f"Epoch {live.number}, app {wanted}, {shown_time(second)}: {_answer(verdict)}")
     for explanation in _by_strength(verdict):
-        _show(explanation, explanation.release.id == verdict.release)
+        _show(explanation, second, explanation.release.id == verdict.release)
 
 
 def _check(app: str, installed: str, user: str, device: str, pairs: list[str]) -> dict[str, Any]:
@@ -98,7 +107,17 @@ def _by_strength(verdict: Verdict) -> list[Explanation]:
     return sorted(found, key=lambda each: (each.package.key, each.release.upgrade), reverse=True)
 
 
-def _show(explanation: Explanation, won: bool) -> None:
+def _told(finding: Finding, release: Release, second: int) -> tuple[str, str]:
+    """Give what was needed and got; moments as times, which the reference counts in seconds."""
+    if finding.subject != "schedule":
+        return finding.needed, finding.got
+    starts, ends = (
+        "-" if bound is None else shown_time(bound) for bound in (release.starts, release.ends)
+    )
+    return f"from {starts} until {ends}", shown_time(second)
+
+
+def _show(explanation: Explanation, second: int, won: bool) -> None:
     release = explanation.release
     outcome = "won" if won else "eligible, but another is stronger"
     title = f"{release.id}: {release.package}, {release.upgrade.name.lower()}"
@@ -108,9 +127,8 @@ def _show(explanation: Explanation, won: bool) -> None:
     for heading in ("asks about", "needs", "gets", "holds"):
         table.add_column(heading, overflow="fold")
     for finding in explanation.findings:
-        table.add_row(
-            Text(finding.subject), Text(finding.needed), Text(finding.got), _MARKS[finding.holds]
-        )
+        needed, got = _told(finding, release, second)
+        table.add_row(Text(finding.subject), Text(needed), Text(got), _MARKS[finding.holds])
     out.print(table)
 
 

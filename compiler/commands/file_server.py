@@ -14,10 +14,14 @@ class _Handler(SimpleHTTPRequestHandler):
 
     def translate_path(self, path: str) -> str:
         """Map a path to the store; anything but a file below /files/ is mapped to nothing."""
-        found = super().translate_path(path)
         files = Path(self.directory, "files").resolve()
-        inside = Path(found).resolve().is_relative_to(files) and Path(found).is_file()
-        return found if path.startswith(FILES) and inside else str(files / "\0")
+        nothing = f"{files}/none/"  # what ends so and is no folder is answered with 404
+        try:
+            found = Path(super().translate_path(path))
+            inside = found.resolve().is_relative_to(files) and found.is_file()
+        except (OSError, ValueError):  # a name that no file can have
+            return nothing
+        return str(found) if path.startswith(FILES) and inside else nothing
 
     def end_headers(self) -> None:
         """Add what a CDN would be told: the name is the content, so it never changes."""
@@ -28,9 +32,17 @@ class _Handler(SimpleHTTPRequestHandler):
         """Keep quiet: this is a sample, and its log would hide the gateway's."""
 
 
+class _Server(ThreadingHTTPServer):
+    """Says nothing of clients that hang up in the middle of a file."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Keep quiet: the other end is gone, and nobody reads a traceback."""
+
+
 def serve_files(store: Path, host: str, port: int) -> ThreadingHTTPServer:
     """Serve a store's package files from a thread until `shutdown()`. Raises OSError."""
-    server = ThreadingHTTPServer((host, port), partial(_Handler, directory=str(store)))
-    server.daemon_threads = True
+    server = _Server((host, port), partial(_Handler, directory=str(store)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return server

@@ -10,6 +10,7 @@ import typer
 from compiler.commands.console import note, progress, say, say_json
 from compiler.commands.session import AsJson, StorePlace
 from compiler.diagnostic import PlanError, has_errors, render
+from compiler.language.words import is_name
 from compiler.lists.allowlist import read_ids
 from compiler.lists.stored_list import read_stored_list, write_stored_list
 from compiler.plan import ListSource, Workspace
@@ -17,7 +18,7 @@ from compiler.refusal import Refused
 from compiler.storage.store import open_store
 
 allowlist_app = typer.Typer(
-    help="Lists that live in the store instead of in Git (`stored: true`).", no_args_is_help=True
+    help="Lists that are kept in the store, not in Git.", no_args_is_help=True
 )
 
 
@@ -32,7 +33,12 @@ def import_list(
         bool, typer.Option("--allow-shrink", help="Even if the list loses half of its ids.")
     ] = False,
 ) -> None:
-    """Read ids from a file into the store, for the next push of a plan that names the list."""
+    """Read ids from a file into the store.
+
+    The next push of a plan that names the list (`stored: true` in lists.yaml) takes them up.
+    """
+    if not is_name(name):
+        raise typer.BadParameter(f"{name!r} is no name of a list. Write letters, digits and ._-.")
     if of not in ("user", "device"):
         raise typer.BadParameter(f"--of is user or device, not {of!r}.")
     source = ListSource(name, of, file=file.name, column=column or None)
@@ -68,9 +74,12 @@ def show_list(
     ids: Annotated[bool, typer.Option("--ids", help="Print the ids themselves.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show a stored list: how many ids, of which kind, since when; or the ids themselves."""
-    place = open_store(store)
-    found = read_stored_list(place, name)
+    """Show a stored list, or its ids.
+
+    How many ids it has, of which kind, and since when.
+    """
+    place = open_store(store, create=False)
+    found = read_stored_list(place, name) if is_name(name) else None
     if found is None:
         raise Refused(f"The store has no list {name}. `tidegate allowlist import` makes one.")
     if ids:

@@ -2,13 +2,13 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from compiler.commands.console import confirm, note, progress, say, say_json
+from compiler.commands.console import confirm, counted, note, progress, say, say_json
 from compiler.commands.session import (
     DEFAULT_REDIS,
     AsJson,
@@ -26,21 +26,37 @@ from compiler.compilation import compile_folder
 from compiler.diagnostic import render
 from compiler.image import Image, rebuild_image
 from compiler.image_file import load_image
-from compiler.publication.checkout import read_checkout
+from compiler.publication.checkout import checkout_at, read_checkout
 from compiler.publication.difference import Difference, Side, compare_sides, shown
 from compiler.publication.epoch import Publication
 from compiler.publication.gateways import Served, wait_for_gateways
 from compiler.publication.live import read_live
 from compiler.publication.publisher import publish
 from compiler.publication.revert import prepare_revert
+from compiler.publication.versions import check_files
 from gateway import layout
+from gateway.errors import FormatError
 
 NOT_YET_EVERYWHERE = 5
+_NOTE_CHARS = 1000
 _HERE = Path()
 
-Note = Annotated[str, typer.Option("--note", "-m", help="Why; the history shows it.")]
+
+def _one_line(text: str) -> str:
+    """Hold a note to what a line of the history can show, on anybody's terminal."""
+    line = " ".join(text.split())
+    if not line.isprintable():
+        raise typer.BadParameter("A note has printable characters only. Delete the others.")
+    if len(line) > _NOTE_CHARS:
+        raise typer.BadParameter(f"A note has at most {_NOTE_CHARS:,} characters. Shorten it.")
+    return line
+
+
+Note = Annotated[
+    str, typer.Option("--note", "-m", help="Why; the history shows it.", callback=_one_line)
+]
 Wait = Annotated[
-    float, typer.Option("--wait", help="Seconds to wait until every gateway serves it.")
+    float, typer.Option("--wait", min=0, help="Seconds to wait until every gateway serves it.")
 ]
 PlanOrFile = Annotated[
     Path, typer.Argument(metavar="PLAN|FILE", help="A plan's folder, or what `compile` wrote.")
@@ -63,16 +79,26 @@ def push(
     store: StorePlace = "",
     workspace: WorkspaceName = "",
 ) -> None:
-    """Compile a plan and publish it as the next epoch; wait until every gateway serves it."""
+    """Publish a plan, and wait until every gateway serves it.
+
+    Compiles the plan, or takes what `compile` wrote, and makes it the next epoch, signed with
+    your key. Refused, with nothing changed, if the plan does not contain what is live: its Git
+    commit must descend from that of the live epoch.
+    """
     if plan.is_file():
-        image, commit = load_image(plan)
+        try:
+            image, commit = load_image(plan)
+        except FormatError as fault:
+            raise typer.BadParameter(f"{fault}.") from None
         session = open_session(redis, store, workspace or _workspace_of(image), changes=True)
         live = read_live(session.store, session.mirror, session.workspace)
         image = _under_withdrawals(image, live)
-        checkout = read_checkout(_HERE)
+        checkout = checkout_at(read_checkout(_HERE), commit)
     else:
-        image, session, live = _compile(plan, redis, store, workspace)
+        image, session, live = _compile(plan, redis, store, workspace, changes=True)
         commit, checkout = None, read_checkout(plan)
+    known = live.tree if live is not None else None
+    check_files(session.store, image.tree, image.blobs.__getitem__, known)
     for each in image.tree["withdrawals"]:
         note(f"kept from before: {each['app']} {each['version']} stays withdrawn")
     publish_and_wait(
@@ -109,19 +135,21 @@ def _under_withdrawals(image: Image, live: Publication | None) -> Image:
 
 
 def _compile(
-    plan: Path, redis: str, store: str, workspace: str
+    plan: Path, redis: str, store: str, workspace: str, *, changes: bool
 ) -> tuple[Image, Session, Publication | None]:
     """Compile a folder, with the live epoch's withdrawals laid over it."""
     session: Session | None = None
     if workspace:
-        session = open_session(redis, store, workspace, changes=True)
+        session = open_session(redis, store, workspace, changes=changes)
     with progress() as show:
-        place = session or open_session(redis, store, "?")
+        place = session or replace(open_session(redis, store, "?"), changes=changes)
         image, loaded = compile_folder(plan, place.store, int(time.time()), progress=show)
     if loaded.diagnostics:
-        note(render(loaded.diagnostics, loaded.reading.sources))
+        note(render(loaded.diagnostics, loaded.sources))
+    for line in loaded.dropped:
+        note(line)
     if session is None:
-        session = open_session(redis, store, loaded.plan.workspace.name, changes=True)
+        session = open_session(redis, store, loaded.plan.workspace.name, changes=changes)
     live = read_live(session.store, session.mirror, session.workspace)
     return _under_withdrawals(image, live), session, live
 
@@ -149,14 +177,16 @@ def publish_and_wait(
         say(f"Epoch {published.number} says the same already: nothing new was published.")
     else:
         say(
-            f"Epoch {published.number} is live: {published.stored} blobs to the store, "
-            f"{published.blobs} blobs and {published.buckets} buckets to Redis."
+            f"Epoch {published.number} is live: {counted(published.stored, 'blob')} to the "
+            f"store, {counted(published.blobs, 'blob')} and "
+            f"{counted(published.buckets, 'bucket')} to Redis."
         )
     served = wait_for_gateways(
         session.mirror, published.number, timeout_seconds=wait, on_change=_quietly(note)
     )
     say(served.message)
     if served.laggards:
+        note("Its log says why; a key that it does not trust, for example.")
         raise typer.Exit(NOT_YET_EVERYWHERE)
 
 
@@ -175,8 +205,11 @@ def diff(
     workspace: WorkspaceName = "",
     as_json: AsJson = False,
 ) -> None:
-    """Show what a push of this plan would change."""
-    image, session, live = _compile(plan, redis, store, workspace)
+    """Show what a push of this plan would change.
+
+    Compares it with the live epoch; nothing is written.
+    """
+    image, session, live = _compile(plan, redis, store, workspace, changes=False)
     before = None
     if live is not None:
         before = Side(live.contents, live.tree, session.store.get_blob)
@@ -185,7 +218,7 @@ def diff(
     if as_json:
         say_json(as_data(difference))
         return
-    say(shown(difference) or "Nothing: the live epoch says the same.")
+    say(shown(difference))
 
 
 def as_data(difference: Difference) -> dict[str, object]:
@@ -203,7 +236,11 @@ def revert(
     store: StorePlace = "",
     workspace: WorkspaceName = "",
 ) -> None:
-    """Publish an earlier epoch's content under a new number; what is withdrawn stays so."""
+    """Publish an earlier epoch's content again.
+
+    It gets a new number, as numbers never fall. What was withdrawn since stays withdrawn, and
+    what phones have of versions that the earlier epoch does not know is named first.
+    """
     session = open_session(redis, store, workspace, changes=True)
     live = session.live()
     reversion = prepare_revert(session.store, live, epoch)
@@ -225,5 +262,6 @@ def revert(
         note=message or f"revert to epoch {epoch}",
         commit=live.epoch["commit"],
         force=True,
+        onto=live,
         allow_shrink=True,
     )

@@ -53,6 +53,7 @@ class Session:
     workspace: str
     address: Address
     store_place: str
+    changes: bool = False
 
     @cached_property
     def link(self) -> SyncLink:
@@ -66,12 +67,12 @@ class Session:
 
     @cached_property
     def store(self) -> Store:
-        """The store. Raises BadParameter when none is named."""
+        """The store; who only reads makes no folder. Raises BadParameter when none is named."""
         if not self.store_place:
             raise typer.BadParameter(
                 "No store is named. Say --store FOLDER, or set TIDEGATE_STORE."
             )
-        return open_store(self.store_place)
+        return open_store(self.store_place, create=self.changes)
 
     def live(self) -> Publication:
         """Read the live epoch. Raises Refused when there is none."""
@@ -95,7 +96,7 @@ def open_session(redis: str, store: str, workspace: str, *, changes: bool = Fals
         raise typer.BadParameter(str(fault)) from None
     if changes:
         note(f"workspace {workspace} on {address.shown}")
-    return Session(workspace, address, store)
+    return Session(workspace, address, store, changes)
 
 
 def open_key(path: str) -> PublisherKey:

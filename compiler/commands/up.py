@@ -24,6 +24,7 @@ from compiler.compilation import compile_folder
 from compiler.language.starting import start_plan
 from compiler.packaging.archive import pack
 from compiler.packaging.upload import upload
+from compiler.publication.epoch import described
 from compiler.publication.gateways import wait_for_gateways
 from compiler.publication.live import read_stored
 from compiler.publication.mirror import Mirror
@@ -37,6 +38,7 @@ from gateway.link import connect_sync, parse_url
 _APP = "2021000000000001"
 _READY_SECONDS = 20.0
 _STOP_SECONDS = 15.0
+_LAST_PORT = 65_535
 _ADDRESSES = {
     "TIDEGATE_LISTEN": "127.0.0.1:8080",
     "TIDEGATE_ADMIN_LISTEN": "127.0.0.1:9080",
@@ -59,7 +61,12 @@ def up(
     ] = Path(".tidegate"),
     once: Annotated[bool, typer.Option("--once", help="Show the check, then stop.")] = False,
 ) -> None:
-    """Start a Redis, publish a sample plan, start a gateway, show one check, keep serving."""
+    """Serve a sample plan on this machine, from nothing.
+
+    Starts a Redis and a gateway, publishes the sample in the workspace `demo`, shows one check,
+    and serves until Ctrl-C. A later run goes on with what was pushed last. DIR/env tells a shell
+    where everything is: `. .tidegate/env`. This gateway is told of no keys, so it trusts any.
+    """
     addresses = {name: os.environ.get(name) or usual for name, usual in _ADDRESSES.items()}
     for name, address in addresses.items():
         _refuse_busy(name, address)
@@ -69,9 +76,12 @@ def up(
     with ExitStack() as stack:
         redis = stack.enter_context(LocalRedis(folder / "redis"))
         store = open_store(str(folder / "store"))
-        plan = _sample(folder / "plan", store, addresses["TIDEGATE_FILES_LISTEN"])
+        plan = folder / "plan"
         environment = _environment(folder, redis.url, addresses)
-        number = _publish(folder, plan, store, redis.url)
+        number = _go_on(store, redis.url)
+        if number is None:
+            _sample(plan, store, addresses["TIDEGATE_FILES_LISTEN"])
+            number = _publish(folder, plan, store, redis.url)
         host, port = _split(addresses["TIDEGATE_FILES_LISTEN"])
         files = serve_files(folder / "store", host, port)
         stack.callback(files.shutdown)
@@ -88,7 +98,7 @@ def up(
 
 def _split(address: str) -> tuple[str, int]:
     host, _, port = address.rpartition(":")
-    if not port.isdigit():
+    if not port.isdigit() or int(port) > _LAST_PORT:
         raise typer.BadParameter(f"{address!r} is no HOST:PORT.")
     return host or "127.0.0.1", int(port)
 
@@ -106,8 +116,18 @@ def _refuse_busy(name: str, address: str) -> None:
             ) from None
 
 
-def _sample(folder: Path, store: Store, files: str) -> Path:
-    """Start the plan at the first run; pack and upload its two versions, the same bytes always."""
+def _go_on(store: Store, url: str) -> int | None:
+    """Put what was pushed last, in an earlier run, into the new Redis; None at the first run."""
+    stored = read_stored(store, "demo")
+    if stored is None:
+        return None
+    restore(store=store, link=connect_sync(parse_url(url), timeout_seconds=5), workspace="demo")
+    note(f"Going on with {described(stored.epoch)}.")
+    return stored.number
+
+
+def _sample(folder: Path, store: Store, files: str) -> None:
+    """Start the plan; pack and upload its two versions, the same bytes always."""
     if not folder.exists():
         start_plan(folder)
         workspace = folder / "workspace.yaml"
@@ -118,7 +138,6 @@ def _sample(folder: Path, store: Store, files: str) -> Path:
             package = Path(work, "package.zip")
             pack(bundle, package, app=_APP)
             note(upload(package, app=_APP, version=None, plan=folder, store=store).message)
-    return folder
 
 
 def _publish(folder: Path, plan: Path, store: Store, url: str) -> int:
@@ -126,12 +145,7 @@ def _publish(folder: Path, plan: Path, store: Store, url: str) -> int:
     keys = folder / "keys"
     if not (keys / "local.pem").exists():
         create_key(keys, "local", None)
-    stored = read_stored(store, "demo")
-    if stored is not None:
-        restore(store=store, link=link, workspace="demo")
-    image, _ = compile_folder(
-        plan, store, int(time.time()), stored.tree["withdrawals"] if stored else ()
-    )
+    image, _ = compile_folder(plan, store, int(time.time()))
     published = publish(
         image,
         store=store,
@@ -140,7 +154,6 @@ def _publish(folder: Path, plan: Path, store: Store, url: str) -> int:
         workspace="demo",
         now=int(time.time()),
         note="tidegate up",
-        base=stored.number if stored else None,
     )
     return published.number
 
@@ -155,7 +168,6 @@ def _environment(folder: Path, url: str, addresses: dict[str, str]) -> dict[str,
         "TIDEGATE_WORKSPACE": "demo",
         "TIDEGATE_CACHE": str(here / "gateway"),
         "TIDEGATE_KEY": str(here / "keys" / "local.pem"),
-        "TIDEGATE_TRUSTED_KEYS": str(here / "keys" / "local.pub"),
     }
     lines = [f"export {name}='{value}'\n" for name, value in settings.items()]
     (folder / "env").write_text("".join(lines))

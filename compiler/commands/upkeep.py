@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from compiler.commands.console import progress, say
+from compiler.commands.console import counted, progress, say
 from compiler.commands.naming import app_id
 from compiler.commands.publishing import Note, Wait, publish_and_wait
 from compiler.commands.session import (
@@ -30,32 +30,42 @@ from gateway.version import parse_version
 def restore(
     redis: RedisUrl = DEFAULT_REDIS, store: StorePlace = "", workspace: WorkspaceName = ""
 ) -> None:
-    """Fill an emptied Redis from the store: the same epoch, number and all."""
+    """Fill an emptied Redis from the store.
+
+    With the same epoch, number and all; gateways that run serve on meanwhile.
+    """
     session = open_session(redis, store, workspace, changes=True)
     with progress() as show:
         done = restore_redis(
             store=session.store, link=session.link, workspace=session.workspace, progress=show
         )
     say(
-        f"Redis serves epoch {done.number}: {done.blobs} blobs and {done.buckets} buckets "
-        f"were written{'' if done.moved else '; its pointer was right already'}."
+        f"Redis serves epoch {done.number}: {counted(done.blobs, 'blob')} and "
+        f"{counted(done.buckets, 'bucket')} written"
+        f"{'' if done.moved else '; its pointer was right already'}."
     )
 
 
 def pull(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to write the plan.")],
-    epoch: Annotated[int, typer.Option(help="Default: the live one.")] = 0,
+    epoch: Annotated[int, typer.Option(help="Default: the live one.", show_default=False)] = 0,
     force: Annotated[bool, typer.Option("--force", help="Overwrite files that differ.")] = False,
     redis: RedisUrl = DEFAULT_REDIS,
     store: StorePlace = "",
     workspace: WorkspaceName = "",
 ) -> None:
-    """Write the plan that is live, lists and all, into a folder."""
+    """Write the plan that is live into a folder.
+
+    Lists and all, as it was pushed. Refused if a file there differs, unless --force.
+    """
     session = open_session(redis, store, workspace)
     live = session.live()
     wanted = find_epoch(session.store, live.digest, epoch) if epoch else live
     pulled = pull_plan(wanted, session.store, folder, force=force)
-    say(f"Epoch {wanted.number}: {len(pulled.written)} files written, {len(pulled.same)} same.")
+    say(
+        f"Epoch {wanted.number}: {counted(len(pulled.written), 'file')} written, "
+        f"{len(pulled.same)} same."
+    )
     for path in pulled.extra:
         say(f"not in the epoch, but in {folder}: {path}")
     for each in wanted.tree["withdrawals"]:
@@ -86,8 +96,9 @@ def gc(
         )
     verb = "would be deleted" if dry_run else "deleted"
     say(
-        f"{done.epochs} epochs are kept, the oldest is {done.oldest}; {verb}: {done.blobs} blobs "
-        f"({done.bytes:,} bytes) in the store, {done.redis_keys} keys in Redis."
+        f"{counted(done.epochs, 'epoch')} kept, the oldest is {done.oldest}; {verb}: "
+        f"{counted(done.blobs, 'blob')} ({done.bytes:,} bytes) in the store, "
+        f"{counted(done.redis_keys, 'key')} in Redis."
     )
 
 
@@ -129,5 +140,6 @@ def reinstate(
         note=message or f"reinstate {wanted} {version}",
         commit=live.epoch["commit"],
         force=True,
+        onto=live,
         lifted=[(each["app"], each["version"]) for each in lifted],
     )

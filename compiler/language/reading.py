@@ -159,9 +159,9 @@ def _refuse_file(path: PurePosixPath, faults: Faults) -> None:
         )
         faults.error(place, f"An app's file is apps/<name>.yaml, so this is not read. {mend}.")
         return
-    near = nearest(path.stem + ".yaml", _TOP_FILES)
+    near = nearest(path.stem, [name.removesuffix(".yaml") for name in _TOP_FILES])
     if near:
-        faults.error(place, f"This file is not read. Rename it to {near}, or move it away.")
+        faults.error(place, f"This file is not read. Rename it to {near}.yaml, or move it away.")
     else:
         faults.warning(place, "This file is no part of a plan and is not read. Move it elsewhere.")
 

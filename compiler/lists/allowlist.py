@@ -144,6 +144,7 @@ class _Gathering:
         self._progress = progress
         self._found: list[Diagnostic] = []
         self._first_dropped: tuple[int, str] | None = None
+        self._doubts: list[Diagnostic] = []
         self._placeholders = frozenset(text.casefold() for text in placeholders)
         folded = "|".join(re.escape(text) for text in sorted(self._placeholders) if text.isascii())
         self._suspect = re.compile(
@@ -169,9 +170,15 @@ class _Gathering:
         elif self.faults == SHOWN_FAULTS + 1:
             self._unshown = place
 
+    def doubt_header(self, name: str) -> None:
+        """Warn of a column's name that looks like an id: the file may have no header at all."""
+        if sum(char.isdigit() for char in name) * 4 > len(name):
+            message = f'"{name}" is taken for the header. If it is an id, write a header above it.'
+            self._doubts.append(warning(self._span(1), message))
+
     def diagnostics(self) -> tuple[Diagnostic, ...]:
-        """Give the faults shown, the count of the others, and the warning of placeholders."""
-        found = list(self._found)
+        """Give the faults shown, the count of the others, and the warnings."""
+        found = [*self._found, *self._doubts]
         if self.faults > SHOWN_FAULTS:
             more = f"and {self.faults - SHOWN_FAULTS:,} more such faults. Mend the source."
             found.append(error(self._span(self._unshown), self._placed(self._unshown, more)))
@@ -311,6 +318,8 @@ def _read_csv(source: ListSource, file: BinaryIO, gathering: _Gathering) -> None
         if header is None:
             return
         column = _column(source, [name.strip() for name in header])
+        if source.column is None:
+            gathering.doubt_header(header[column].strip())
         _read_rows(rows, column, len(header), gathering)
     except csv.Error as fault:
         raise _Unreadable(rows.line_num, f"this is not CSV: {fault}. Mend the quotes.") from None

@@ -59,6 +59,17 @@ class Checkout:
         return Standing.LACKS if asked.returncode else Standing.CONTAINS
 
 
+def checkout_at(checkout: Checkout | None, commit: str) -> Checkout | None:
+    """Give the checkout as it was at the commit of a plan that was compiled earlier.
+
+    What was compiled there does not contain what came later. None when that commit is not known.
+    """
+    if checkout is None or checkout.standing(commit) is Standing.UNKNOWN:
+        return None
+    head = commit.removesuffix(DIRTY)
+    return Checkout(checkout.folder, head, dirty=commit.endswith(DIRTY))
+
+
 def read_checkout(folder: Path) -> Checkout | None:
     """Ask Git about a plan's folder; None when its workspace.yaml is not kept in Git.
 

@@ -35,7 +35,11 @@ def check_base(
         )
     if checkout is None or not commit:
         if base is None:
-            where = "This plan is not in Git" if checkout is None else "It was pushed outside Git"
+            where = (
+                "No Git checkout here has this plan"
+                if checkout is None
+                else "It was pushed outside Git"
+            )
             raise Refused(
                 f"{described(live.epoch)} is live. {where}, so nothing tells whether this "
                 f"plan contains it. Look at `tidegate diff`, then push with --base {number}."

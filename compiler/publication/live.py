@@ -48,6 +48,7 @@ def read_live(store: Store, mirror: Mirror, workspace: str) -> Publication | Non
         return None
     if live is None or (stored is not None and _number(stored) > _number(live)):
         assert stored is not None
+        _read(store, stored, workspace)  # refuses another workspace's store in its own words
         raise Refused(
             f"Redis at {mirror.host} {_shown(live)}, but the store {store.name} knows epoch "
             f"{_number(stored)}: Redis was emptied or set back. Run `tidegate restore` first."

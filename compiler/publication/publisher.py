@@ -12,7 +12,7 @@ after 4, the next command does what is left of 5 (live.py).
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from compiler.image import Image
 from compiler.publication.checkout import Checkout
@@ -79,12 +79,15 @@ def publish(
     force: bool = False,
     allow_shrink: bool = False,
     lifted: Iterable[tuple[str, str]] = (),
+    onto: Publication | None = None,
     progress: Progress = quiet,
 ) -> Published:
     """Publish an image as the next epoch; see the module's text for the order of things.
 
     `now` is in Unix seconds. `commit` is noted in the epoch; by default that of `checkout`.
-    `lifted` are (app, version) whose withdrawals this push takes back on purpose. Raises Refused
+    `lifted` are (app, version) whose withdrawals this push takes back on purpose. `onto` is the
+    epoch that the image was made of: if another is live meanwhile, that one has won, even over
+    `force`. Raises Refused
     (LostRaceError if another push won), StoreError and FormatError; after none of them but a
     StoreError that says so has the epoch become live.
     """
@@ -94,6 +97,8 @@ def publish(
     gateways = running_gateways(mirror, now)
     check_formats(gateways)
     push = _Push(image, store, mirror, workspace, live, progress)
+    if onto is not None and live is not None and live.digest != onto.digest:
+        raise replace(push, live=onto).lost(live.pointer)
     if live is not None and live.epoch["contents"] == image.root:
         written = push.write(live.digest)
         return _published(live.number, live.digest, written, already=True)
@@ -168,7 +173,7 @@ class _Push:
         new = layout.encode_pointer(epoch["number"], digest)
         found = self.mirror.swap_pointer(old, new, epoch["number"])
         if found != new:
-            raise self._lost(found)
+            raise self.lost(found)
         try:
             self.write(digest, blob)
             settle(self.store, self.mirror, self.workspace)
@@ -227,7 +232,7 @@ class _Push:
             "Look whether something else deletes them."
         )
 
-    def _lost(self, found: bytes) -> LostRaceError:
+    def lost(self, found: bytes) -> LostRaceError:
         """Tell who was faster and what they changed."""
         if not found:
             return LostRaceError(

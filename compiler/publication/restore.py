@@ -57,7 +57,7 @@ def restore(
         raise Refused(
             f"Redis at {mirror.host} says {found[:80].decode(errors='replace') or 'nothing'} where "
             f"the store {store.name} says {live.pointer.decode()}: somebody pushed meanwhile, or "
-            "this is not its store. Look at `tidegate status`, then run it again."
+            "this is not its store. Look at `tidegate history`, then run it again."
         )
     if old != live.pointer:
         with suppress(StoreError):  # a hint only: gateways poll

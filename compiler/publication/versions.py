@@ -83,6 +83,33 @@ def check_versions(store: Store, packages: Packages) -> None:
     )
 
 
+def check_files(
+    store: Store, tree: Tree, blob: Callable[[bytes], bytes], known: Tree | None
+) -> None:
+    """Refuse packages whose files the store lacks, as no phone could fetch them.
+
+    Those that `known` has too are not looked at. Raises Refused and FormatError.
+    """
+    before = known["files"] if known is not None else {}
+    sizes: dict[str, int] = {}
+    owners: dict[str, str] = {}
+    for path, digest in tree["files"].items():
+        record = _RECORD.match(path)
+        if record is None or before.get(path) == digest:
+            continue
+        for form in json.loads(blob(digest))["forms"]:
+            sizes[form["path"]] = form["size"]
+            owners[form["path"]] = f"{record[1]} {record[2]}"
+    found = in_parallel(store.size_named, sizes)
+    lacking = [owners[path] for path, size in zip(sizes, found, strict=True) if size != sizes[path]]
+    if lacking:
+        more = f" and {len(lacking) - _SHOWN} more" if len(lacking) > _SHOWN else ""
+        raise Refused(
+            f"The store {store.name} has no file, or a cut one, of {', '.join(lacking[:_SHOWN])}"
+            f"{more}. Run `tidegate upload` with this store, then push again."
+        )
+
+
 def note_versions(store: Store, packages: Packages) -> None:
     """Enter packages of a published epoch into the ledger; those in it stay as they are."""
 

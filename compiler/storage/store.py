@@ -175,6 +175,10 @@ class Store:
         """Give an object's bytes, or None when there is none."""
         return self._get(_named(path))
 
+    def size_named(self, path: str) -> int | None:
+        """Give an object's size in bytes, or None when there is none; it is not read."""
+        return self._size(_named(path))
+
     def digest_named(self, path: str) -> Digest | None:
         """Read an object through; give its size and SHA-256, or None when there is none."""
         _named(path)

@@ -11,6 +11,7 @@ _CAUSES = {
     errno.ENOSPC: "the disk is full. Free some space, then run the command again.",
     errno.EDQUOT: "the disk quota is used up. Free some space, then run the command again.",
     errno.ENOTDIR: "a file stands where a folder is needed. Move that file away.",
+    errno.EEXIST: "a file stands where a folder is needed. Move that file away.",
     errno.EISDIR: "a folder stands where a file is needed. Move that folder away.",
     errno.EMFILE: "too many files are open. Raise the limit with `ulimit -n`.",
     errno.EIO: "the disk reports an error. Check the disk, then restore the store from a copy.",
