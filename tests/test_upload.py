@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 
+from compiler.language.faults import Faults
+from compiler.language.package_record import RECORD, written_record
+from compiler.language.tree import parse
 from compiler.packaging.archive import pack
 from compiler.packaging.upload import Uploaded, UploadError, UploadRefusedError, upload
 from compiler.storage.store import Digest, Store, open_store
@@ -274,3 +277,21 @@ def test_an_unwritable_plan_is_said(tmp_path: Path, plan: Path, store: Store) ->
         send(package, plan, store)
     (plan / "packages").unlink()
     assert send(package, plan, store).recorded
+
+
+def test_a_record_as_written_reads_the_same_both_ways(
+    tmp_path: Path, plan: Path, store: Store
+) -> None:
+    """The short way to read what upload wrote says what the long way says, and takes no less."""
+    sent = send(miniapp(tmp_path), plan, store)
+    text = sent.record.read_text()
+    quick = written_record(text)
+    assert quick is not None
+    faults = Faults()
+    node = parse("record.json", text, faults)
+    assert node is not None
+    assert RECORD.read(node, faults) == quick
+    assert not faults.found
+    for at in range(len(text)):
+        assert written_record(text[:at] + "~" + text[at + 1 :]) is None
+    assert written_record(text + "\n") is None

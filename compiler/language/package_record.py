@@ -4,6 +4,8 @@ JSON is read by the same tree and shapes as YAML, so that a merge conflict or a 
 its line as any other fault does. Nobody writes a record by hand, so nobody mends one.
 """
 
+import re
+
 from compiler.language.app_file import CLIENTS, read_clients
 from compiler.language.draft import RecordDraft
 from compiler.language.faults import Faults, quote
@@ -13,6 +15,26 @@ from compiler.language.words import LIST_PATH, SHA256, TEXT, choice, integer_wor
 from compiler.plan import Form, PackageRecord
 
 FORMAT = "1"
+
+# What `upload` writes, to the letter. A plan of 10,000 apps has 20,000 records, and reading them
+# as trees took half of the time of a push; whatever differs in a single byte is read as a tree.
+_WRITTEN = re.compile(
+    r"""\{
+  "format": 1,
+  "forms": \[
+    \{
+      "compression": "identity",
+      "path": "(files/[0-9a-f]{2}/[0-9a-f]{64}\.[a-z0-9]{1,16})",
+      "sha256": "([0-9a-f]{64})",
+      "size": ([1-9][0-9]{0,14})
+    \}
+  \],
+  "sha256": "\2",
+  "signatures": \[\],
+  "size": \3
+\}
+"""
+)
 
 _AGAIN = "Take it from Git again, or delete it and run `tidegate upload`."
 
@@ -46,6 +68,16 @@ def _record(fields: Fields, faults: Faults) -> RecordDraft | None:
     clients = read_clients(fields.get("clients"), faults)
     record = PackageRecord(size, sha256, forms, fields.get("signatures", ()))
     return RecordDraft(record, clients.value if clients else None)
+
+
+def written_record(text: str) -> RecordDraft | None:
+    """Read a record that is just as `upload` writes it; None if it must be read as a tree."""
+    found = _WRITTEN.fullmatch(text)
+    if found is None:
+        return None
+    path, sha256, size = found[1], found[2], int(found[3])
+    form = Form("identity", size, sha256, path)
+    return RecordDraft(PackageRecord(size, sha256, (form,)), None)
 
 
 _FORMAT = Word("the format of this file", _format, {"const": 1})

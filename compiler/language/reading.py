@@ -20,7 +20,7 @@ from compiler.language.app_file import APP
 from compiler.language.checker import LISTS_FILE, RULES_FILE, Records, check
 from compiler.language.draft import AppDraft, Draft, PackageDraft, ReleaseDraft, file_span
 from compiler.language.faults import Faults, nearest
-from compiler.language.package_record import RECORD
+from compiler.language.package_record import RECORD, written_record
 from compiler.language.plan_folder import find_files, find_list_files, read_bytes
 from compiler.language.plan_text import decode
 from compiler.language.records import Record
@@ -145,7 +145,7 @@ def _read_record(path: PurePosixPath, text: str, draft: Draft, faults: Faults) -
         )
         draft.flawed.add(file)
         return
-    found = _read(file, text, RECORD, draft, faults)
+    found = written_record(text) or _read(file, text, RECORD, draft, faults)
     if found is not None:
         draft.records.append(replace(found, file=file, app=app, version=version, key=key))
 
