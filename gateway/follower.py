@@ -28,6 +28,9 @@ POLL_SECONDS = 0.5
 MAX_POLL_SECONDS = 2.0
 """While Redis is away, the poll slows down to this."""
 
+RETIRE_SECONDS = 2.0
+"""Longer than checks wait, unless they are told to."""
+
 MAX_RETRY_SECONDS = 10.0
 """While an epoch's blobs are not all there, loading it slows down to this."""
 
@@ -170,6 +173,10 @@ class Follower:
         self._swap(built, loading.blobs)
 
     def _swap(self, built: Snapshot, blobs: dict[bytes, bytes]) -> None:
+        # Freeing the tables of 10,000 apps takes 50 ms, which the event loop has not: a thread does
+        # it, and only when no check that waits for Redis still holds the snapshot.
+        loop = asyncio.get_running_loop()
+        loop.call_later(RETIRE_SECONDS, loop.run_in_executor, None, [self.snapshot].clear)
         self.snapshot = built
         self.activated = time.time()
         self._highest = self._mark()

@@ -12,8 +12,9 @@ other requests than we do (request smuggling; RFC 9112, sections 6.3 and 11.2):
     no name comes twice
 
 Declined, whatever their value: Transfer-Encoding, Content-Encoding, Expect, Upgrade, Origin (its
-answer has CORS headers), Trailer; and heads over HEAD_BYTES. Whoever is declined is read by
-aiohttp's parser from the first byte on.
+answer has CORS headers), Trailer, Proxy-Connection (which aiohttp's parser obeys as Connection),
+Sec-WebSocket-Key1 (which it refuses); and heads over HEAD_BYTES or HEAD_FIELDS. Whoever is
+declined is read by aiohttp's parser from the first byte on.
 """
 
 import re
@@ -25,13 +26,25 @@ from gateway.request import BODY_BYTES
 START = b"POST /v1/check HTTP/1.1\r\n"
 END = b"\r\n\r\n"
 HEAD_BYTES = 4_096
+HEAD_FIELDS = 100
+"""Fewer than aiohttp's parser refuses."""
+
 REMEMBERED_HEADS = 1_024
 """A phone's head differs from another's in few ways; edges add ids to it, and then it is read."""
 
 _SHAPE = re.compile(rb"POST /v1/check HTTP/1\.1(?:\r\n[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e]*)+")
 _FIELD = re.compile(rb"\r\n([^:]+):([^\r]*)")
 _DECLINED = frozenset(
-    (b"transfer-encoding", b"content-encoding", b"expect", b"upgrade", b"origin", b"trailer")
+    (
+        b"transfer-encoding",
+        b"content-encoding",
+        b"expect",
+        b"upgrade",
+        b"origin",
+        b"trailer",
+        b"proxy-connection",
+        b"sec-websocket-key1",
+    )
 )
 _LENGTH = re.compile(rb"[0-9]{1,5}")
 _CONNECTION = {b"keep-alive": False, b"close": True}
@@ -52,7 +65,9 @@ def read_head(head: bytes) -> Head | None:
         return None
     pairs = _FIELD.findall(head)
     fields = {name.lower(): value.strip(b" \t") for name, value in pairs}
-    if len(fields) != len(pairs) or b"host" not in fields or not _DECLINED.isdisjoint(fields):
+    if len(fields) != len(pairs) or len(pairs) > HEAD_FIELDS:
+        return None
+    if b"host" not in fields or not _DECLINED.isdisjoint(fields):
         return None
     length = fields.get(b"content-length", b"")
     closes = _CONNECTION.get(fields.get(b"connection", b"keep-alive").lower())

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import socket
+import sys
 from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
@@ -22,6 +23,9 @@ SETTLE_SECONDS = 0.25
 LINGER_SECONDS = 5.0
 """After an early refusal: how long the rest of a body is read, and thrown away."""
 
+UNREAD_SECONDS = 30
+"""How long a client may read nothing of what was sent to it, before the kernel cuts it off."""
+
 TURN_SECONDS = 0.01
 FINISH_TURNS = 1_200
 """How often a stop looks whether requests are under way: a body may take ten seconds."""
@@ -37,7 +41,7 @@ def bind(endpoint: Endpoint, variable: Variable) -> socket.socket:
     """Bind a listening socket. Raises ConfigError that names the line to type."""
     family = socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET
     try:
-        return socket.create_server(endpoint, family=family, backlog=BACKLOG)
+        bound = socket.create_server(endpoint, family=family, backlog=BACKLOG)
     except OSError as fault:
         place = f"{endpoint.host}:{endpoint.port}"
         sentence = f"cannot listen on {place}: {fault.strerror or fault}."
@@ -46,6 +50,11 @@ def bind(endpoint: Endpoint, variable: Variable) -> socket.socket:
             line = f"{variable.name}={spare} python -m gateway"
             sentence = f"{place} is in use. Choose another port, for example: {line}"
         raise ConfigError((f"{variable.name}: {sentence}",)) from None
+    if sys.platform == "linux":
+        # What is accepted inherits it. aiohttp has no timer for a client that does not read, and
+        # closing waits for it too: without this, such a connection stays for ever.
+        bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_SECONDS * 1_000)
+    return bound
 
 
 class _Connection(web.RequestHandler):

@@ -7,12 +7,14 @@ connection stays there for good: so there is one place that says no.
 
 Order. A connection works on one request at a time. While a check waits for Redis, what follows it
 is kept and not looked at (reading is paused when that grows), so answers leave in the order in
-which requests came, whatever the mixture; and nothing is handed over before all is answered.
+which requests came, whatever the mixture; and nothing is handed over before all is answered. A
+client that ends its own side meanwhile still gets the answers to what it has sent.
 
 Limits. A client that does not read its answers is not read from. What is not complete after
 HALF_SENT_SECONDS, or idle for IDLE_SECONDS, is closed; so is a connection that was handed over
-with half a head and never came to a request. One timer a connection serves all of these; a
-request that arrives whole does not touch it: when it fires, it looks how long ago the last one was.
+with half a head and never came to a request; and one that was closed, and whose client does not
+read its last answers, is cut off. One timer a connection serves all of these; a request that
+arrives whole does not touch it: when it fires, it looks how long ago the last one was.
 """
 
 import asyncio
@@ -29,6 +31,7 @@ from gateway.lookup import Asked, Lookup
 from gateway.metrics import Metrics
 from gateway.request import BODY_BYTES, parse_body
 from gateway.snapshot import Snapshot
+from gateway.waiting import Waiting
 
 IDLE_SECONDS = 75.0
 """Longer than the common balancers keep a connection, so that they close it and not this side."""
@@ -58,14 +61,13 @@ class Quick:
         follower: Follower,
         lookup: Lookup,
         metrics: Metrics,
-        max_checks: int,
+        waiting: Waiting,
         ordinary: Callable[[], Ordinary],
     ) -> None:
-        """`max_checks` bounds the checks that wait here; `ordinary` makes aiohttp's protocol."""
+        """Share `waiting` with the ordinary path; `ordinary` makes aiohttp's protocol."""
         self.draining = False
         self.connections: set[Connection] = set()
-        self.waiting = 0
-        self.max_checks = max_checks
+        self.waiting = waiting
         self.follower = follower
         self.lookup = lookup
         self.metrics = metrics
@@ -104,6 +106,7 @@ class Connection(asyncio.Protocol):
     """One client's connection, until it ends or is handed over."""
 
     __slots__ = (
+        "_ended",
         "_handed_to",
         "_kept",
         "_moved",
@@ -118,6 +121,7 @@ class Connection(asyncio.Protocol):
         self._quick = quick
         self._kept = b""
         self._paused = False
+        self._ended = False
         self._waiting: _Waiting | None = None
         self._handed_to: Ordinary | None = None
         self._moved = 0.0
@@ -148,6 +152,11 @@ class Connection(asyncio.Protocol):
                     self._read(False)
                 return
         self._work(data)
+
+    def eof_received(self) -> bool:
+        """Answer what waits, though the client has ended its side; False closes at once."""
+        self._ended = True
+        return self._waiting is not None
 
     def _work(self, data: bytes) -> None:
         heads = self._quick.heads
@@ -193,8 +202,8 @@ class Connection(asyncio.Protocol):
             members: dict[int, int | None] = {}
             if probes:
                 members, asked = quick.lookup.begin(snapshot, probes)
-                if asked and quick.waiting < quick.max_checks:
-                    quick.waiting += 1
+                if asked and not quick.waiting.is_full():
+                    quick.waiting.now += 1
                     self._waiting = _Waiting(self, head, data[:stop], check, snapshot)
                     self._waiting.wait(quick.lookup, members, asked)
                     return True
@@ -233,7 +242,7 @@ class Connection(asyncio.Protocol):
 
     def known(self, waiting: "_Waiting", members: dict[int, int | None]) -> None:
         """Go on with a check that Redis has answered, then with what came behind it."""
-        self._quick.waiting -= 1
+        self._quick.waiting.now -= 1
         self._waiting = None
         if self._transport.is_closing():
             return
@@ -245,7 +254,7 @@ class Connection(asyncio.Protocol):
             self._kept = rest
         else:
             self._read(True)
-            self._work(rest)
+            self._go_on(rest)
 
     def pause_writing(self) -> None:
         """Read no more from a client that does not read."""
@@ -259,7 +268,13 @@ class Connection(asyncio.Protocol):
         self._read(True)
         if self._waiting is None and self._kept:
             data, self._kept = self._kept, b""
-            self._work(data)
+            self._go_on(data)
+
+    def _go_on(self, data: bytes) -> None:
+        """Work on what came meanwhile; when that is all that will ever come, close behind it."""
+        self._work(data)
+        if self._ended and self._waiting is None and not self._paused and self._handed_to is None:
+            self.close()
 
     def idle(self) -> bool:
         """Tell whether nothing is under way, so that a stop may close it."""
@@ -271,6 +286,8 @@ class Connection(asyncio.Protocol):
         self._transport.close()
 
     def _read(self, on: bool) -> None:
+        if self._ended:
+            return  # there is nothing more to read
         if not self._transport.is_closing() and self._transport.is_reading() is not on:
             (self._transport.resume_reading if on else self._transport.pause_reading)()
 
@@ -292,19 +309,21 @@ class Connection(asyncio.Protocol):
 
     def _look(self) -> None:
         """Close what stands still for too long, or look again when that could be."""
-        if self._transport.is_closing():
-            return
         if self._handed_to is not None and self._handed_to.begun:
             return  # aiohttp's own timers watch over it from here on
-        hurried = self._handed_to is not None or self._kept or self._paused
+        closing = self._transport.is_closing()
+        hurried = self._handed_to is not None or self._kept or self._paused or closing
         limit = HALF_SENT_SECONDS if hurried else IDLE_SECONDS
-        left = limit - (time.perf_counter() - self._moved)
+        now = time.perf_counter()
+        left = limit - (now - self._moved)
         if left > 0:
             self._watch(left)
-        elif self._paused:
+        elif self._paused or closing:
             self._transport.abort()  # what it does not read would keep a closing one open
         else:
             self._transport.close()
+            self._moved = now
+            self._watch(HALF_SENT_SECONDS)
 
 
 class _Waiting:

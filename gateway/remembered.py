@@ -5,10 +5,11 @@ from collections.abc import Callable
 from typing import Any
 from weakref import ref
 
-from gateway.attribute import VALUE_CHARS
-
 WORKER_ENTRIES = 250_000
 """What all tables of a worker remember together: some 100 bytes an entry, 400 under attack."""
+
+KEPT_CHARS = 64
+"""The longest text that is a key: no brand or model is longer, and four bytes a character count."""
 
 TABLE_ENTRIES = 16_384
 """What one table remembers: more than there are percent buckets, or models of phones."""
@@ -32,7 +33,7 @@ class Memory:
         """Account for one more entry of `table`; the caller stores it right after."""
         if len(table) >= TABLE_ENTRIES:
             self._empty(table)
-        while self._used >= self._limit:
+        while self._used >= self._limit and self._filled:
             oldest = self._filled.popleft()()
             if oldest is not None:
                 self._empty(oldest)
@@ -48,7 +49,8 @@ class Memory:
         self._used -= entries
 
     def _empty(self, table: "Remembered") -> None:
-        self._used -= len(table)
+        held = len(table)  # apart, as `gone` may come from another thread in any call
+        self._used -= held
         table.clear()
 
 
@@ -66,10 +68,16 @@ class Remembered(dict[Any, Any]):
     def __missing__(self, key: Any) -> Any:
         value = self._work_out(key)
         # Long texts are not kept: a client chooses them, and the bound counts entries, not bytes.
-        if not isinstance(key, str) or len(key) <= VALUE_CHARS:
+        if _is_short(key):
             self._memory.make_room(self)
             self[key] = value
         return value
 
     def __del__(self) -> None:
         self._memory.gone(len(self))
+
+
+def _is_short(key: Any) -> bool:
+    if isinstance(key, tuple):  # an answer's: the installed version is in it
+        return all(map(_is_short, key))
+    return not isinstance(key, str) or len(key) <= KEPT_CHARS

@@ -23,6 +23,7 @@ from gateway.metrics import Metrics
 from gateway.problem import CONTENT_TYPE as PROBLEM
 from gateway.problem import problem
 from gateway.request import BODY_BYTES, parse_body, parse_query, too_large
+from gateway.waiting import Waiting
 
 CHECK_PATH = "/v1/check"
 OPENAPI_PATH = "/openapi.json"
@@ -41,16 +42,15 @@ class ClientServer:
     """Answers clients; `busy` holds the connections with a request under way."""
 
     def __init__(
-        self, follower: Follower, lookup: Lookup, metrics: Metrics, *, max_checks: int
+        self, follower: Follower, lookup: Lookup, metrics: Metrics, waiting: Waiting
     ) -> None:
-        """`max_checks` bounds the checks that wait for Redis; one more is refused with 503."""
+        """Let no more checks wait for Redis than `waiting` says; one more is refused with 503."""
         self.draining = False
         self.busy: set[asyncio.BaseProtocol] = set()
         self._follower = follower
         self._lookup = lookup
         self._metrics = metrics
-        self._max_checks = max_checks
-        self._waiting = 0
+        self._waiting = waiting
 
     async def handle(self, request: web.BaseRequest) -> web.Response:
         """Answer any request. Raises nothing."""
@@ -126,16 +126,16 @@ class ClientServer:
         members: dict[int, int | None] = {}
         probes = snapshot.probes(check)
         if probes:
-            if self._waiting >= self._max_checks:
+            if self._waiting.is_full():
                 self._metrics.overloads += 1
                 return self._unavailable(
                     request, "Too many checks are waiting here.", OVERLOAD_RETRY_SECONDS
                 )
-            self._waiting += 1
+            self._waiting.now += 1
             try:
                 members = await self._lookup.members(snapshot, probes)
             finally:
-                self._waiting -= 1
+                self._waiting.now -= 1
         packed = headers.wants_msgpack(request.headers.get("Accept"))
         body, outcomes = snapshot.answer(check, members, int(time.time()), msgpack=packed)
         if not check.dry_run:
@@ -163,6 +163,7 @@ class ClientServer:
             request, 503, f"{sentence} Ask again in {retry_seconds} s or later."
         )
         response.headers["Retry-After"] = str(retry_seconds)
+        response.force_close()  # the next connection begins on the quick path again
         return response
 
 

@@ -1,7 +1,6 @@
 """The client and admin servers on real sockets within the test's own event loop."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -9,14 +8,16 @@ from typing import Any
 
 from epochs import Made
 from gateway.admin import AdminServer
+from gateway.config import ADMIN_LISTEN, LISTEN, Endpoint
 from gateway.lifecycle import State
-from gateway.listener import Listener
+from gateway.listener import Listener, bind
 from gateway.loading import Loading, Rules
 from gateway.lookup import Asked
 from gateway.metrics import Metrics, exposition
 from gateway.quick import Quick
 from gateway.server import ClientServer
 from gateway.snapshot import Snapshot
+from gateway.waiting import Waiting
 
 
 def snapshot_of(made: Made) -> Snapshot:
@@ -97,17 +98,17 @@ async def serving(
     """Serve a snapshot, or none, on free ports; with the quick path in front, or without."""
     follower: Any = FixedFollower(snapshot)
     metrics = Metrics()
-    client = ClientServer(follower, lookup or FixedLookup(), metrics, max_checks=max_checks)
+    waiting = Waiting(max_checks)
+    client = ClientServer(follower, lookup or FixedLookup(), metrics, waiting)
     admin = AdminServer(follower, exposition(metrics))
     lookup = lookup or FixedLookup()
 
     def front(ordinary: Any) -> Quick:
-        return Quick(follower, lookup, metrics, max_checks, ordinary)
+        return Quick(follower, lookup, metrics, waiting, ordinary)
 
-    clients = Listener(
-        socket.create_server(("127.0.0.1", 0)), client.handle, front if quick else None
-    )
-    operators = Listener(socket.create_server(("127.0.0.1", 0)), admin.handle)
+    free = Endpoint("127.0.0.1", 0)
+    clients = Listener(bind(free, LISTEN), client.handle, front if quick else None)
+    operators = Listener(bind(free, ADMIN_LISTEN), admin.handle)
     await clients.start()
     await operators.start()
     try:

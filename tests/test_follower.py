@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
@@ -399,3 +400,29 @@ async def test_notices_are_heard_again_after_redis_was_away(tmp_path: Path) -> N
         await until(lambda: len(heard) == 4)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_what_was_served_is_freed_in_a_thread(
+    server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Freeing the tables of a large epoch takes longer than the event loop may be held up."""
+    monkeypatch.setattr(following, "RETIRE_SECONDS", 0.01)
+    freed_in: list[int] = []
+
+    class Witness:
+        """Goes with the snapshot that holds it."""
+
+        def __del__(self) -> None:
+            freed_in.append(threading.get_ident())
+
+    async with follower(settings(server, tmp_path)) as found:
+        with server.client() as client:
+            make_epoch(1).write(client)
+            await found._follow()
+            assert found.snapshot is not None
+            found.snapshot.witness = Witness()  # type: ignore[attr-defined]
+            make_epoch(2).write(client)
+            await found._follow()
+        assert number(found) == 2
+        await until(lambda: freed_in)
+        assert threading.get_ident() not in freed_in

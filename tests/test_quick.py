@@ -3,6 +3,7 @@
 import asyncio
 import os
 import random
+import socket
 import time
 from typing import Any
 
@@ -15,9 +16,10 @@ from aiohttp.web import RequestPayloadError
 
 import gateway.quick
 from epochs import make_epoch
-from gateway.head import END, HEAD_BYTES, REMEMBERED_HEADS, Heads, read_head
+from gateway.head import END, HEAD_BYTES, HEAD_FIELDS, REMEMBERED_HEADS, Heads, read_head
 from gateway.headers import is_msgpack, wants_msgpack
 from gateway.quick import Connection, Quick
+from gateway.waiting import Waiting
 from in_process import FixedLookup, serving, snapshot_of, until
 
 STREAMS = 1_000_000 if "TIDEGATE_SOAK" in os.environ else 100_000
@@ -56,6 +58,9 @@ def test_ordinary_heads_are_taken(lines: bytes) -> None:
         HEAD + b"\r\nUpgrade: h2c",
         HEAD + b"\r\nOrigin: https://a.example",
         HEAD + b"\r\nTrailer: X",
+        HEAD + b"\r\nProxy-Connection: close",
+        HEAD + b"\r\nSec-WebSocket-Key1: x",
+        HEAD + b"".join(b"\r\nX%d: y" % number for number in range(HEAD_FIELDS)),
         HEAD + b"\r\nConnection: keep-alive, Upgrade",
         HEAD + b"\r\nConnection: close\r\nConnection: keep-alive",
         HEAD + b"\r\nHost: y",
@@ -180,7 +185,7 @@ def _feed(data: bytes) -> tuple[_Snapshot, _Taker, _Transport, int]:
     follower.snapshot = snapshot
     metrics: Any = gateway.quick.Metrics()
     lookup: Any = FixedLookup()
-    quick = Quick(follower, lookup, metrics, 1, lambda: taker)
+    quick = Quick(follower, lookup, metrics, Waiting(1), lambda: taker)
     connection = Connection(quick)
     connection.connection_made(transport)  # type: ignore[arg-type]
     connection.data_received(data)
@@ -208,6 +213,8 @@ PIECES = (
     b"Connection: upgrade\r\n",
     b"Upgrade: websocket\r\n",
     b"Expect: 100-continue\r\n",
+    b"Proxy-Connection: close\r\n",
+    b"Sec-WebSocket-Key1: x\r\n",
     b"Content-Type: application/msgpack\r\n",
     b"Accept: application/msgpack\r\n",
     b"Host: z\r\n",
@@ -342,6 +349,47 @@ async def test_a_check_that_waits_keeps_its_turn() -> None:
         writer.close()
 
 
+async def test_a_client_that_ended_its_side_gets_what_it_asked_for() -> None:
+    """Half a connection is enough for the answers to a check that waits and to those behind it."""
+    made = make_epoch(staff=("u-1",))
+    app = next(iter(snapshot_of(made).contents["programs"]))
+    body = orjson.dumps({"user": "u-1", "apps": {app: None}})
+    member = HEAD.replace(b" 19", b" %d" % len(body)) + END + body
+    lookup = FixedLookup(delay_seconds=0.05)
+    async with serving(snapshot_of(made), lookup=lookup, quick=True) as served:
+        reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+        writer.write((member + HEAD + END + BODY) * 2)
+        writer.write_eof()
+        answers = await asyncio.wait_for(reader.read(), 5)
+        assert answers.count(b"HTTP/1.1 200 OK") == 4
+        await until(lambda: not served.quick.connections)
+        assert served.quick.waiting.now == 0
+        writer.close()
+
+
+@pytest.mark.parametrize("line", [b"", b"\r\nConnection: close"])
+async def test_a_closed_connection_does_not_wait_for_its_reader(
+    monkeypatch: Any, line: bytes
+) -> None:
+    """Answers that nobody reads hold no connection open, neither after its last nor when idle."""
+    monkeypatch.setattr(gateway.quick, "HALF_SENT_SECONDS", 0.2)
+    monkeypatch.setattr(gateway.quick, "IDLE_SECONDS", 0.4)
+    snapshot = snapshot_of(make_epoch(apps=100))
+    body = orjson.dumps({"apps": dict.fromkeys(snapshot.contents["programs"])})
+    head = HEAD.replace(b" 19", b" %d" % len(body)) + line + END
+    async with serving(snapshot, quick=True) as served:
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2_048)
+            client.connect(("127.0.0.1", served.port))
+            await until(lambda: served.quick.connections)
+            transport = next(iter(served.quick.connections))._transport
+            ours = transport.get_extra_info("socket")
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2_048)
+            client.sendall(head + body)
+            await until(transport.get_write_buffer_size)
+            await until(lambda: not served.quick.connections)
+
+
 async def test_too_many_waiting_checks_are_refused_at_once() -> None:
     """One more than may wait for Redis gets 503 with Retry-After, and the others their answers."""
     made = make_epoch(staff=("u-1",))
@@ -356,8 +404,7 @@ async def test_too_many_waiting_checks_are_refused_at_once() -> None:
         pairs = [await asyncio.open_connection("127.0.0.1", served.port) for _ in range(3)]
         for _, writer in pairs:
             writer.write(member)
-        await until(lambda: served.quick.waiting == 3)
-        served.client._waiting = 3
+        await until(lambda: served.quick.waiting.now == 3)
         reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
         writer.write(member)
         refused = await asyncio.wait_for(reader.read(), 0.25)

@@ -2,6 +2,8 @@
 
 import asyncio
 import re
+import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import orjson
 import pytest
 
 from epochs import APP, make_epoch
-from gateway import server
+from gateway import listener, server
 from gateway.headers import wants_msgpack
 from gateway.metrics import MAX_SERIES, OTHER, Metrics
 from in_process import FixedLookup, raw, serving, snapshot_of, until
@@ -181,7 +183,7 @@ async def test_a_gateway_never_queues_without_bound() -> None:
         aiohttp.ClientSession(served.url) as session,
     ):
         waiting = [asyncio.create_task(session.post(POST, data=STAFF)) for _ in range(3)]
-        await until(lambda: served.client._waiting == 3)
+        await until(lambda: served.client._waiting.now == 3)
         refused = await session.post(POST, data=STAFF)
         stranger = await session.post(POST, data=QUESTION)
         gate.set()
@@ -201,7 +203,7 @@ async def test_one_answer_comes_from_one_epoch() -> None:
         aiohttp.ClientSession(served.url) as session,
     ):
         waiting = asyncio.create_task(session.post(POST, data=STAFF))
-        await until(lambda: served.client._waiting)
+        await until(lambda: served.client._waiting.now)
         served.follower.snapshot = snapshot_of(make_epoch(2))
         gate.set()
         said = await (await waiting).json()
@@ -362,3 +364,20 @@ async def _load_until_refused(gateway: Any) -> dict[str, Any]:
         counted["unready"] = (await session.get(gateway.admin_url + "/health/ready")).status
     await asyncio.wait_for(asyncio.gather(*runs), 15)
     return counted
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's time-out is Linux's")
+async def test_a_client_that_reads_no_answer_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers that nobody reads hold no connection open on the ordinary path either."""
+    monkeypatch.setattr(listener, "UNREAD_SECONDS", 1)
+    snapshot = snapshot_of(make_epoch(apps=100))
+    body = orjson.dumps({"apps": dict.fromkeys(snapshot.contents["programs"])})
+    head = b"POST /v1/check HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
+    async with serving(snapshot) as served:
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2_048)
+            client.connect(("127.0.0.1", served.port))
+            client.sendall((head + body) * 100)
+            await until(lambda: served.metrics.latency.total)
+            assert served.listener._http.connections
+            await until(lambda: not served.listener._http.connections)

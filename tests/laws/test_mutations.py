@@ -14,7 +14,8 @@ import pytest
 ROOT = Path(__file__).parent.parent.parent
 MUTATIONS = [
     ("gateway/program.py", "bits &= self._hosts", "bits |= self._hosts"),
-    ("gateway/program.py", "bits &= table[installed", "bits |= table[installed"),
+    ("gateway/program.py", "bits &= table[sent", "bits |= table[sent"),
+    ("gateway/program.py", "bits &= self._installed", "bits |= self._installed"),
     ("gateway/program.py", "bits &= self._membership", "bits |= self._membership"),
     ("gateway/program.py", "bits &= self._by_device", "bits |= self._by_device"),
     ("gateway/program.py", "(bits & -bits).bit_length() - 1", "bits.bit_length() - 1"),
@@ -25,7 +26,7 @@ MUTATIONS = [
     ("gateway/program.py", "not wanted & surely", "not wanted & possibly"),
     ("gateway/answer.py", "target > installed", "target >= installed"),
     ("gateway/answer.py", "installed < target", "installed <= target"),
-    ("gateway/snapshot.py", "hashes[1] if hashes[1] is not None", "hashes[0] if hashes[0]"),
+    ("gateway/snapshot.py", "user_hash if check.device_hash is None", "user_hash if user_hash"),
     ("compiler/lowering.py", "release.starts <= second", "release.starts < second"),
     ("compiler/lowering.py", "second < release.ends", "second <= release.ends"),
     ("compiler/lowering.py", "(bound, False, None, True)", "(bound, True, None, True)"),
