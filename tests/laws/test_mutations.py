@@ -39,6 +39,8 @@ MUTATIONS = [
     ("compiler/lowering.py", "a and b for a, b", "a or b for a, b"),
 ]
 LAWS = [f"tests/laws/test_{law}.py" for law in ("equivalence", "rollouts", "no_accident")]
+PYTEST = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider"]
+PYTEST += ["--hypothesis-profile=noticing"]
 # Equal by construction: a withdrawn version never equals a target, as targets are not withdrawn.
 EQUIVALENT = {"target > installed"}
 
@@ -60,7 +62,7 @@ def test_a_changed_operator_is_noticed(file: str, old: str, new: str, tmp_path: 
     path.write_text(text.replace(old, new, 1))
     environment = {name: value for name, value in os.environ.items() if name != "TIDEGATE_SOAK"}
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", *LAWS],
+        [*PYTEST, *LAWS],
         cwd=tmp_path,
         env=environment | {"PYTHONPATH": str(tmp_path)},
         capture_output=True,
