@@ -1,6 +1,30 @@
-"""What all tests share: how Hypothesis runs."""
+"""What all tests share: one Redis a file, an empty workshop a test, and how Hypothesis runs."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
 from hypothesis import Phase, settings
+
+from gateway.link import connect_sync, parse_url
+from processes import RedisServer, redis_server
+from publishing import Workshop
 
 # For test_mutations.py, which asks only whether a law fails: not by which smallest example.
 settings.register_profile("noticing", phases=(Phase.explicit, Phase.generate))
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """Run one Redis for this file."""
+    with redis_server(tmp_path_factory.mktemp("redis")) as found:
+        yield found
+
+
+@pytest.fixture
+def workshop(server: RedisServer, tmp_path: Path) -> Iterator[Workshop]:
+    """Give an empty Redis and an empty store."""
+    link = connect_sync(parse_url(server.url), timeout_seconds=5)
+    link.flushall()
+    yield Workshop(tmp_path / "store", link)
+    link.close()

@@ -1,8 +1,6 @@
 """Garbage collection in a real store and a real Redis."""
 
-from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 
@@ -13,28 +11,10 @@ from compiler.publication.collection import Collected, collect
 from compiler.publication.epoch import read_publication, stored_digests
 from compiler.publication.history import End, read_history
 from compiler.refusal import Refused
-from gateway.link import connect_sync, parse_url
 from interruption import Killed, SteppedLink, SteppedStore, Steps, kill
-from processes import RedisServer, redis_server
 from publishing import KEYS, WORKSPACE, Workshop, assert_served, assert_stored, image_of, plan_files
 
 LATER = 7200
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """Run one Redis for this file."""
-    with redis_server(tmp_path_factory.mktemp("redis")) as found:
-        yield found
-
-
-@pytest.fixture
-def workshop(server: RedisServer, tmp_path: Path) -> Iterator[Workshop]:
-    """Give an empty Redis and an empty store."""
-    link = connect_sync(parse_url(server.url), timeout_seconds=5)
-    link.flushall()
-    yield Workshop(tmp_path / "store", link)
-    link.close()
 
 
 def numbered(at: int) -> Image:

@@ -1,8 +1,5 @@
 """The history of epochs in a real store."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from compiler.publication.collection import collect
@@ -16,26 +13,8 @@ from compiler.publication.history import (
 from compiler.publication.publisher import sign
 from compiler.refusal import Refused
 from gateway import layout
-from gateway.link import connect_sync, parse_url
 from gateway.signing import key_id
-from processes import RedisServer, redis_server
 from publishing import WORKSPACE, Workshop, image_of, plan_files, publisher_key
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """Run one Redis for this file."""
-    with redis_server(tmp_path_factory.mktemp("redis")) as found:
-        yield found
-
-
-@pytest.fixture
-def workshop(server: RedisServer, tmp_path: Path) -> Iterator[Workshop]:
-    """Give an empty Redis and an empty store."""
-    link = connect_sync(parse_url(server.url), timeout_seconds=5)
-    link.flushall()
-    yield Workshop(tmp_path / "store", link)
-    link.close()
 
 
 @pytest.fixture

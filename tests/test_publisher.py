@@ -1,6 +1,5 @@
 """Publication to a real Redis and a real store."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,6 @@ from compiler.refusal import Refused
 from gateway import layout
 from gateway.errors import StoreError
 from gateway.link import connect_sync, parse_url
-from processes import RedisServer, redis_server
 from publishing import (
     COFFEE,
     KEYS,
@@ -28,22 +26,6 @@ from publishing import (
 )
 
 ONE, TWO, THREE = (image_of(plan_files(versions)) for versions in (["1"], ["1", "2"], ["2", "3"]))
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """Run one Redis for this file."""
-    with redis_server(tmp_path_factory.mktemp("redis")) as found:
-        yield found
-
-
-@pytest.fixture
-def workshop(server: RedisServer, tmp_path: Path) -> Iterator[Workshop]:
-    """Give an empty Redis and an empty store."""
-    link = connect_sync(parse_url(server.url), timeout_seconds=5)
-    link.flushall()
-    yield Workshop(tmp_path / "store", link)
-    link.close()
 
 
 def test_a_push_is_served_and_stored(workshop: Workshop) -> None:

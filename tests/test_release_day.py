@@ -34,13 +34,6 @@ def _app(audience: str, withdrawn: str = "") -> str:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[processes.RedisServer]:
-    """Run a Redis."""
-    with processes.redis_server(tmp_path_factory.mktemp("redis")) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
 def place(
     tmp_path_factory: pytest.TempPathFactory, server: processes.RedisServer
 ) -> Iterator[Workplace]:

@@ -1,6 +1,5 @@
 """Restoring an emptied, set back or damaged Redis from the store."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,26 +7,8 @@ import pytest
 from compiler.image import Image
 from compiler.publication.restore import Restored, restore
 from compiler.refusal import Refused
-from gateway.link import connect_sync, parse_url
 from interruption import Killed, SteppedLink, Steps, kill
-from processes import RedisServer, redis_server
 from publishing import KEYS, WORKSPACE, Workshop, assert_served, image_of, plan_files
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """Run one Redis for this file."""
-    with redis_server(tmp_path_factory.mktemp("redis")) as found:
-        yield found
-
-
-@pytest.fixture
-def workshop(server: RedisServer, tmp_path: Path) -> Iterator[Workshop]:
-    """Give an empty Redis and an empty store."""
-    link = connect_sync(parse_url(server.url), timeout_seconds=5)
-    link.flushall()
-    yield Workshop(tmp_path / "store", link)
-    link.close()
 
 
 def numbered(at: int) -> Image:

@@ -1,34 +1,13 @@
 """Reverting: old content under a new number, and nothing withdrawn comes back."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from compiler.publication.freshness import withdrawn_keys
 from compiler.publication.publisher import LostRaceError, Published
 from compiler.publication.revert import Reversion, Stranded, prepare_revert
 from compiler.refusal import Refused
-from gateway.link import connect_sync, parse_url
 from gateway.version import parse_version
-from processes import RedisServer, redis_server
 from publishing import COFFEE, Workshop, assert_served, image_of, plan_files
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """Run one Redis for this file."""
-    with redis_server(tmp_path_factory.mktemp("redis")) as found:
-        yield found
-
-
-@pytest.fixture
-def workshop(server: RedisServer, tmp_path: Path) -> Iterator[Workshop]:
-    """Give an empty Redis and an empty store."""
-    link = connect_sync(parse_url(server.url), timeout_seconds=5)
-    link.flushall()
-    yield Workshop(tmp_path / "store", link)
-    link.close()
 
 
 def reverted(workshop: Workshop, number: int) -> tuple[Reversion, Published]:

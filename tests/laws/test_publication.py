@@ -9,7 +9,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,8 @@ from compiler.image import Image
 from compiler.publication.collection import collect
 from compiler.publication.publisher import publish
 from gateway import layout
-from gateway.link import connect_sync, parse_url
 from interruption import Killed, SteppedLink, SteppedStore, Steps, kill
-from processes import RedisServer, redis_server
+from processes import RedisServer
 from publishing import (
     COFFEE,
     KEYS,
@@ -35,22 +34,6 @@ from publishing import (
 )
 
 IDS = [f"user-{at}" for at in range(400)]
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """Run one Redis for this file."""
-    with redis_server(tmp_path_factory.mktemp("redis")) as found:
-        yield found
-
-
-@pytest.fixture
-def workshop(server: RedisServer, tmp_path: Path) -> Iterator[Workshop]:
-    """Give an empty Redis and an empty store."""
-    link = connect_sync(parse_url(server.url), timeout_seconds=5)
-    link.flushall()
-    yield Workshop(tmp_path / "store", link)
-    link.close()
 
 
 def numbered(at: int) -> Image:
