@@ -1,6 +1,7 @@
 """What commands say to a person: lines, tables, and progress; and `--json` for scripts."""
 
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -13,7 +14,11 @@ from rich.progress import Progress as Bars
 
 from compiler.publication.filling import Progress
 
-out = Console(highlight=False, soft_wrap=True)
+PIPED_COLUMNS = 200
+"""The width of tables where no terminal has one: ids and notes are not folded then."""
+
+_piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+out = Console(highlight=False, soft_wrap=True, width=PIPED_COLUMNS if _piped else None)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 _LINE_SECONDS = 2.0
