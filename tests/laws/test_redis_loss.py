@@ -103,7 +103,7 @@ def test_redis_killed_under_a_stream_of_checks(
             "checks are answered without Redis",
         )
         server.start()
-        place.write("apps/app.yaml", PLAN % f"{outage + 1}.5")
+        place.write("apps/app.yaml", PLAN % f"0.{outage + 2:02}")
         place.commit(f"after outage {outage}")
         refused = place.push(code=3)
         assert "tidegate restore" in refused.err
