@@ -15,14 +15,14 @@ from msgpack import packb
 from xxhash import xxh3_64_intdigest
 
 from gateway import layout
-from gateway.answer import INVALID, UNKNOWN, Answer, Outcome, refusal, render, status_of
+from gateway.answer import INVALID, UNKNOWN, Outcome, refusal
+from gateway.apps import Apps, Entry
 from gateway.check import Check
 from gateway.errors import FormatError
 from gateway.hashing import PERCENT_BUCKETS, id_seed
 from gateway.membership import ExpressionLists, MembershipTable
-from gateway.program import NO_RELEASE, Program, glob_matcher, is_sent
+from gateway.program import glob_matcher, is_sent
 from gateway.remembered import Memory, Remembered
-from gateway.version import parse_version
 
 SPREAD = 0.2
 """`check_after` is spread by this share to both sides, so that phones don't come in waves."""
@@ -70,8 +70,13 @@ class Snapshot:
         shared = previous is not None and previous.contents["settings"] == contents["settings"]
         self.memory: Memory = previous.memory if previous is not None else Memory()
         self._cdn = _cdn_table(self.settings["cdn"], self.memory)
-        self.apps: _Apps = _Apps(
-            self, blob, previous.apps if previous is not None and shared else None
+        self.apps: Apps = Apps(
+            contents["programs"],
+            self.settings,
+            self.bits,
+            blob,
+            self.memory,
+            previous.apps if previous is not None and shared else None,
         )
         self._heads = _Heads(self.number, self.settings["check_after"])
 
@@ -170,73 +175,13 @@ class Snapshot:
         return surely, surely | possibly
 
 
-def _fault(app: str, entry: "_Entry | None") -> str | None:
+def _fault(app: str, entry: Entry | None) -> str | None:
     """Say what is wrong with one app's part of a request; None when there is just no such app."""
     if entry is not None:
         return "the installed version must be a text or null"
     return (
         None if _APP_ID.match(app) else "an app id is 1 to 64 of the characters A-Z a-z 0-9 . _ -"
     )
-
-
-class _Entry:
-    """An app's program and the answers made from it so far."""
-
-    __slots__ = ("answers", "lists", "program")
-
-    def __init__(self, program: Program, lists: int, cdn: list[list[str]], memory: Memory) -> None:
-        self.program = program
-        self.lists = lists
-        rendered: dict[tuple[int, int, str, bool], Answer] = {}
-
-        def work_out(key: tuple[int, int, str | None]) -> Answer:
-            rank, bases, installed = key
-            offered = rank != NO_RELEASE
-            release = program.releases[rank] if offered else None
-            target = program.keys[release["package"]] if release else None
-            version = parse_version(installed) if installed is not None else None
-            status, forced = status_of(version, target, program.withdrawn)
-            made = (rank, bases, status.value, forced)
-            if made not in rendered:
-                package = program.packages[release["package"]] if release else None
-                rendered[made] = render(program.app, status, forced, release, package, cdn[bases])
-            return rendered[made]
-
-        self.answers = Remembered(work_out, memory)
-
-
-class _Apps(dict[str, _Entry | None]):
-    """The apps that were asked for so far; a program is decoded at its first check."""
-
-    def __init__(
-        self, snapshot: Snapshot, blob: Callable[[bytes], bytes], previous: "_Apps | None"
-    ) -> None:
-        self.programs = snapshot.contents["programs"]
-        self._blobs = {digest: blob(digest) for digest in self.programs.values()}
-        self.bits = snapshot.bits
-        self.memory = snapshot.memory
-        self._cdn = [*(list(each["bases"]) for each in snapshot.settings["cdn"]), []]
-        kept = {}
-        if previous is not None:
-            # A program whose bytes did not change keeps its tables and all that they remember.
-            kept = {
-                app: entry
-                for app, entry in list(previous.items())  # checks go on adding to it meanwhile
-                if self.programs.get(app) == previous.programs.get(app)
-            }
-        super().__init__(kept)
-
-    def __missing__(self, app: str) -> _Entry | None:
-        digest = self.programs.get(app)
-        if digest is None:
-            return None
-        data: layout.Program = layout.decode(layout.Program, self._blobs[digest])
-        if data["app"] != app:
-            raise FormatError(f"the program of {app} is that of {data['app']}")
-        program = Program(data, self.bits, self.memory)
-        lists = sum(1 << self.bits[name] for name in program.lists)
-        entry = self[app] = _Entry(program, lists, self._cdn, self.memory)
-        return entry
 
 
 class _Heads:

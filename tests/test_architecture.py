@@ -23,6 +23,7 @@ FORMAT = {
     "gateway.remembered",
     "gateway.request",
     "gateway.signing",
+    "gateway.apps",
     "gateway.snapshot",
     "gateway.verify",
     "gateway.version",
