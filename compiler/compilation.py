@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -10,18 +10,20 @@ from compiler.diagnostic import Diagnostic, PlanError, error, has_errors, warnin
 from compiler.image import Image, build_image
 from compiler.language.reading import Reading, read_folder
 from compiler.lists.allowlist import ListIds, read_ids
-from compiler.lists.stored_list import stored_ids
+from compiler.lists.stored_list import stored_ids, stored_size
 from compiler.plan import ListSource, Plan
-from compiler.publication.filling import Progress, quiet
+from compiler.progress import Progress, quiet
+from compiler.storage.spool import Spool
 from compiler.storage.store import Store
 from gateway import layout
 
 _SHOWN_BYTES = 400
+_MB = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A plan and its lists as read; `plan` is None when it has errors."""
+    """A plan and its lists as read; of each list what was counted, as its ids are not kept."""
 
     reading: Reading
     lists: tuple[ListIds, ...]
@@ -48,28 +50,82 @@ class Loaded:
 
 def load(folder: Path, store: Store | None, now: int, progress: Progress = quiet) -> Loaded:
     """Read a plan's folder and its lists. Without a store, stored lists are left aside."""
-    reading = read_folder(folder, now=now)
-    found = list(reading.diagnostics)
-    lists: list[ListIds] = []
-    if reading.plan is not None:
-        placeholders = reading.plan.workspace.placeholders
-        for source in reading.plan.lists:
-            if source.regex:
-                continue
-            ids = _read_list(source, folder, placeholders, store, progress)
+    loading = _Loading(folder, store, progress, read_folder(folder, now=now))
+    for _ in loading.lists():
+        pass
+    return loading.result()
+
+
+class _Loading:
+    """A plan that has been read, and its lists on their way: one after another, none kept."""
+
+    def __init__(
+        self, folder: Path, store: Store | None, progress: Progress, reading: Reading
+    ) -> None:
+        self.reading = reading
+        self._folder = folder
+        self._store = store
+        self._progress = progress
+        self._found = list(reading.diagnostics)
+        self._lists: list[ListIds] = []
+        self._done = self._total = 0  # bytes
+
+    def result(self) -> Loaded:
+        """Give what is known once the lists are read."""
+        known = self.reading.sources
+        sources = {**known, **dict(faulty_lines(self._folder, self._found, known))}
+        return Loaded(self.reading, tuple(self._lists), tuple(self._found), sources)
+
+    def lists(self) -> Iterator[ListIds]:
+        """Read the lists of ids; give each that has no error."""
+        plan = self.reading.plan
+        if plan is None:
+            return
+        sources = [source for source in plan.lists if not source.regex]
+        sizes = [self._size(source) for source in sources]
+        self._total, self._done = sum(sizes), 0
+        for source, size in zip(sources, sizes, strict=True):
+            ids = self._read(source, plan.workspace.placeholders)
+            self._done += size
+            self._show(0)
             if isinstance(ids, Diagnostic):
-                found.append(ids)
-            else:
-                found.extend(ids.diagnostics)
-                lists.append(ids)
-    sources = {**reading.sources, **dict(_faulty_lines(folder, found, reading.sources))}
-    return Loaded(reading, tuple(lists), tuple(found), sources)
+                self._found.append(ids)
+                continue
+            self._found.extend(ids.diagnostics)
+            self._lists.append(replace(ids, text=b""))
+            if not has_errors(ids.diagnostics):
+                yield ids
+            del ids  # before the next one is read
+
+    def _show(self, size: int) -> None:
+        """Tell that so many bytes of the list that is being read are read."""
+        self._progress("lists: MB read", (self._done + size) // _MB, self._total // _MB)
+
+    def _size(self, source: ListSource) -> int:
+        """Tell how many bytes a list's reading will take, 0 if that fails: it will be told then."""
+        if source.stored:
+            return stored_size(self._store, source.name) if self._store is not None else 0
+        with suppress(OSError):
+            return (self._folder / (source.file or "")).stat().st_size
+        return 0
+
+    def _read(self, source: ListSource, placeholders: Sequence[str]) -> ListIds | Diagnostic:
+        if not source.stored:
+            return read_ids(source, self._folder, placeholders, self._show)
+        if self._store is None:
+            return warning(
+                source.span,
+                f'The ids of "{source.name}" lie in the store and were not looked at. '
+                "Name it with --store to have them checked.",
+            )
+        ids = stored_ids(self._store, source)
+        return error(source.span, ids) if isinstance(ids, str) else ids
 
 
-def _faulty_lines(
+def faulty_lines(
     folder: Path, found: Iterable[Diagnostic], known: Mapping[str, str]
 ) -> Iterator[tuple[str, str]]:
-    """Give of each list's file the lines that are named, blank ones for the others."""
+    """Give of each list's file the lines that findings name, blank ones for the others."""
     wanted: dict[str, set[int]] = {}
     for each in found:
         if each.file not in known and each.line:
@@ -83,26 +139,6 @@ def _faulty_lines(
         yield file, text.decode(errors="replace")
 
 
-def _read_list(
-    source: ListSource,
-    folder: Path,
-    placeholders: Sequence[str],
-    store: Store | None,
-    progress: Progress,
-) -> ListIds | Diagnostic:
-    if not source.stored:
-        name = f"list {source.name}: rows"
-        return read_ids(source, folder, placeholders, lambda rows: progress(name, rows, 0))
-    if store is None:
-        return warning(
-            source.span,
-            f'The ids of "{source.name}" lie in the store and were not looked at. '
-            "Name it with --store to have them checked.",
-        )
-    ids = stored_ids(store, source)
-    return error(source.span, ids) if isinstance(ids, str) else ids
-
-
 def compile_folder(
     folder: Path,
     store: Store | None,
@@ -111,13 +147,16 @@ def compile_folder(
     progress: Progress = quiet,
 ) -> tuple[Image, Loaded]:
     """Compile a plan's folder. Raises PlanError with all findings when there is any error."""
-    loaded = load(folder, store, now, progress)
-    for source in loaded.plan.lists if store is None else ():
+    loading = _Loading(folder, store, progress, read_folder(folder, now=now))
+    plan = loading.result().plan  # raises when the plan itself has errors
+    for source in plan.lists if store is None else ():
         if source.stored:
             message = f'The ids of "{source.name}" lie in the store. Name it with --store.'
-            raise PlanError([error(source.span, message)], loaded.sources)
-    total = sum(each.count for each in loaded.lists)
-    image = build_image(
-        loaded.plan, loaded.lists, withdrawals, lambda ids: progress("lists: ids", ids, total)
-    )
-    return image, loaded
+            raise PlanError([error(source.span, message)], loading.reading.sources)
+
+    def usable() -> Iterator[ListIds]:
+        yield from loading.lists()
+        _ = loading.result().plan  # raises when a list has errors, before the tables are made
+
+    image = build_image(plan, usable(), withdrawals, progress, Spool())
+    return image, loading.result()

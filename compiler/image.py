@@ -4,15 +4,16 @@ Equal plans, lists and withdrawals give equal images, byte for byte; number, aut
 belong to the epoch that publishes an image, not to it.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 
 from compiler.diagnostic import Diagnostic, PlanError, error
 from compiler.language.reading import read_files
 from compiler.lists.allowlist import ListIds
-from compiler.lists.buckets import Progress, build_membership
+from compiler.lists.buckets import build_membership
 from compiler.lowering import lower_app, offered
 from compiler.plan import App, ListSource, Plan
+from compiler.progress import Progress, quiet
 from gateway import layout
 from gateway.errors import FormatError
 from gateway.layout import digest_of
@@ -38,34 +39,40 @@ class Image:
 
 def build_image(
     plan: Plan,
-    lists: Sequence[ListIds],
+    lists: Iterable[ListIds],
     withdrawals: Sequence[layout.Withdrawal] = (),
-    progress: Progress | None = None,
+    progress: Progress = quiet,
+    blobs: MutableMapping[bytes, bytes] | None = None,
 ) -> Image:
     """Compile a plan. `lists` are the read ids of all its lists of ids.
 
-    `progress` is called with the number of ids hashed so far.
+    `lists` may be a generator, so that one list's ids are in memory at a time. The image's blobs
+    are put into `blobs`, if given, which is empty.
     Raises PlanError when a package on offer has no record, so that no answer could be made.
     """
-    membership: layout.Membership | None = None
-    blobs: dict[bytes, bytes] = {}
-    if lists:
-        table = build_membership(
-            plan.workspace.name, ((each.name, each.of, each.text) for each in lists), progress
-        )
-        membership, blobs = table.membership, table.blobs
+    found = {} if blobs is None else blobs
     columns = {source.name: source.column for source in plan.lists}
-    files: dict[str, layout.ListFile] = {
-        each.name: {
-            "digest": digest_of(each.text),
-            "of": each.of,
-            "count": each.count,
-            "column": columns[each.name],
-        }
-        for each in lists
-    }
-    ids = {digest_of(each.text): each.text for each in lists}
-    return _assemble(plan, files, membership, {**blobs, **ids}, withdrawals)
+    files: dict[str, layout.ListFile] = {}
+
+    def texts() -> Iterator[tuple[str, str, bytes]]:
+        for each in lists:
+            digest = digest_of(each.text)
+            found[digest] = each.text
+            column = columns[each.name]
+            files[each.name] = {
+                "digest": digest,
+                "of": each.of,
+                "count": each.count,
+                "column": column,
+            }
+            yield each.name, each.of, each.text
+            del each  # before the next one is read
+
+    membership = None
+    if not all(source.regex for source in plan.lists):
+        table = build_membership(plan.workspace.name, texts(), progress, found)
+        membership = table.membership
+    return _assemble(plan, files, membership, found, withdrawals)
 
 
 def rebuild_image(
@@ -73,28 +80,32 @@ def rebuild_image(
     membership: layout.Membership | None,
     blob: Callable[[bytes], bytes],
     withdrawals: Sequence[layout.Withdrawal],
+    blobs: MutableMapping[bytes, bytes] | None = None,
 ) -> Image:
     """Compile an epoch's own plan again, with other withdrawals laid over it.
 
-    `blob` gives any blob of that epoch. The lists are the same, so their tables are reused.
+    `blob` gives any blob of that epoch. The lists are the same, so their tables are reused. The
+    image's blobs are put into `blobs`, if given, which is empty.
     Raises PlanError when this compiler no longer accepts that plan.
     """
     texts = {path: blob(digest).decode() for path, digest in tree["files"].items()}
     reading = read_files(texts, now=0)
     if reading.plan is None:
         raise PlanError(reading.diagnostics, reading.sources)
-    blobs = {each["digest"]: blob(each["digest"]) for each in tree["lists"].values()}
+    found = {} if blobs is None else blobs
+    for each in tree["lists"].values():
+        found[each["digest"]] = blob(each["digest"])
     if membership is not None:
         for digest in (membership["sets"], *membership["shards"], *membership["packs"]):
-            blobs[digest] = blob(digest)
-    return _assemble(reading.plan, tree["lists"], membership, blobs, withdrawals)
+            found[digest] = blob(digest)
+    return _assemble(reading.plan, tree["lists"], membership, found, withdrawals)
 
 
 def _assemble(
     plan: Plan,
     lists: dict[str, layout.ListFile],
     membership: layout.Membership | None,
-    blobs: Mapping[bytes, bytes],
+    found: MutableMapping[bytes, bytes],
     withdrawals: Sequence[layout.Withdrawal],
 ) -> Image:
     apps = [withdraw(app, withdrawals) for app in plan.apps]
@@ -111,7 +122,6 @@ def _assemble(
     ]
     if faults:
         raise PlanError(faults, plan.files)
-    found = dict(blobs)
 
     def keep(blob: bytes) -> bytes:
         digest = digest_of(blob)

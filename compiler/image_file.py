@@ -5,6 +5,7 @@ from pathlib import Path
 
 from compiler.image import Image
 from compiler.publication.epoch import mirrored_digests
+from compiler.storage.spool import Spool
 from gateway import layout
 from gateway.errors import FormatError
 
@@ -33,17 +34,18 @@ def load_image(path: Path) -> tuple[Image, str]:
     try:
         with path.open("rb") as file:
             root, found = layout.read_file(file)
-            blobs = dict(found)
+            blobs = Spool()
+            blobs.update(found)
         compiled: layout.Compiled = layout.decode(layout.Compiled, blobs.pop(root))
         contents: layout.Contents = layout.decode(layout.Contents, blobs[compiled["contents"]])
         tree: layout.Tree = layout.decode(layout.Tree, blobs[contents["plan"]])
         needed = mirrored_digests(contents, tree)
         needed.update(each["digest"] for each in tree["lists"].values())
         needed.update(contents["membership"]["packs"] if contents["membership"] else ())
-        for digest in needed:
-            blobs[digest]
     except KeyError:
         raise FormatError(f"{path} is cut short: compile it again") from None
     except FormatError as fault:
         raise FormatError(f"{path} cannot be pushed: {fault}. Compile it again") from None
+    if not needed <= blobs.keys():
+        raise FormatError(f"{path} is cut short: compile it again")
     return Image(compiled["contents"], contents, tree, blobs), compiled["commit"]

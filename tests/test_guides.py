@@ -17,7 +17,7 @@ import plans
 from compiler.language import app_file, conditions, core_value, plan_text, schema, tree
 from compiler.language.reading import read_files
 from compiler.language.records import Record
-from compiler.lists.allowlist import ID_BYTES
+from compiler.lists.gathering import ID_BYTES
 from compiler.plan import Operator
 from gateway import server
 from gateway.answer import Status, status_of

@@ -17,6 +17,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from obstore.exceptions import GenericError
+from obstore.store import MemoryStore
 
 from compiler.storage.parallel import WINDOW
 from compiler.storage.store import Store, open_store
@@ -81,13 +82,15 @@ def test_a_missing_blob_is_named(store: Store) -> None:
 
 
 def test_thousands_of_blobs_are_put_in_parallel(store: Store) -> None:
-    """Many blobs go in and out; progress hears each size once; only new ones count as new."""
+    """Many blobs go in and out; progress hears of each once; only new ones count as new."""
     blobs = {hashlib.sha256(data).digest(): data for data in (b"%d" % n for n in range(2000))}
     sizes: list[int] = []
     assert store.put_blobs(blobs.items(), sizes.append) == len(blobs)
     assert sorted(sizes) == sorted(len(data) for data in blobs.values())
     extra = hashlib.sha256(b"new").digest()
-    assert store.put_blobs([*blobs.items(), (extra, b"new")]) == 1
+    sizes.clear()
+    assert store.put_blobs([*blobs.items(), (extra, b"new")], sizes.append) == 1
+    assert (len(sizes), sum(sizes)) == (2001, 3)
     assert dict(store.get_blobs(blobs)) == blobs
     assert store.has_blobs([*blobs, bytes(32)]) == set(blobs)
     assert {(blob.digest, blob.size) for blob in store.list_blobs()} == {
@@ -117,6 +120,30 @@ def test_a_stream_of_blobs_is_not_held_in_memory(store: Store) -> None:
     store.put_blobs(stream(), progress)
     assert done == 200
     assert most <= WINDOW
+
+
+def test_large_blobs_are_put_one_by_one(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream of large blobs is never held beyond the one that is being put, and all is kept."""
+    monkeypatch.setattr("compiler.storage.store._LARGE_BYTES", 100)
+    blobs = [b"%d" % number * (100 if number % 2 else 1) for number in range(40)]
+    held: list[int] = []
+    taken = 0
+
+    def stream() -> Iterator[tuple[bytes, bytes]]:
+        nonlocal taken
+        for blob in blobs:
+            taken += len(blob) >= 100
+            yield hashlib.sha256(blob).digest(), blob
+
+    def progress(size: int) -> None:
+        if size >= 100:
+            held.append(taken - len(held))
+
+    assert store.put_blobs(stream(), progress) == len(blobs)
+    assert held == [1] * 20
+    assert store.has_blobs(hashlib.sha256(blob).digest() for blob in blobs) == {
+        hashlib.sha256(blob).digest() for blob in blobs
+    }
 
 
 def test_an_error_in_one_of_many_blobs_is_raised(store: Store) -> None:
@@ -164,6 +191,41 @@ def test_create_named_has_one_winner(store: Store) -> None:
         assert store.get_named(f"race/{turn}") == b"%d" % won.index(True)
 
 
+@pytest.fixture(params=["folder", "bucket"])
+def either(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    """Open an empty store in a folder, or one that has conditional puts as buckets have."""
+    if request.param == "folder":
+        return open_store(str(tmp_path / "store"))
+    return Store(MemoryStore(), "memory")
+
+
+def test_swap_named_replaces_what_was_read(either: Store) -> None:
+    """An object is replaced only if its bytes are those expected; `None` expects none."""
+    assert not either.swap_named("lists/a.json", b"1", b"2")
+    assert either.swap_named("lists/a.json", None, b"1")
+    assert not either.swap_named("lists/a.json", None, b"2")
+    assert not either.swap_named("lists/a.json", b"0", b"2")
+    assert either.get_named("lists/a.json") == b"1"
+    assert either.swap_named("lists/a.json", b"1", b"2")
+    assert either.get_named("lists/a.json") == b"2"
+    assert either.list_named() == ["lists/a.json"]
+
+
+def test_swap_named_has_one_winner(either: Store) -> None:
+    """Of many who replace the same bytes at once exactly one wins, and its bytes stay."""
+    either.put_named("race", b"")
+    before = b""
+    for turn in range(20):
+        with ThreadPoolExecutor(8) as pool:
+            texts = [b"%d.%d" % (turn, number) for number in range(8)]
+            won = list(
+                pool.map(lambda text, old=before: either.swap_named("race", old, text), texts)
+            )
+        assert won.count(True) == 1
+        before = texts[won.index(True)]
+        assert either.get_named("race") == before
+
+
 def test_an_object_in_place_of_a_folder_is_absent(store: Store) -> None:
     """As in a bucket, no object is at a folder's name or below an object's name."""
     store.put_named("a/b", b"1")
@@ -196,6 +258,7 @@ def test_names_that_could_escape_are_refused(store: Store, name: str) -> None:
     for call in (
         lambda: store.put_named(name, b""),
         lambda: store.create_named(name, b""),
+        lambda: store.swap_named(name, b"", b""),
         lambda: store.get_named(name),
         lambda: store.delete_named(name),
         lambda: store.digest_named(name),

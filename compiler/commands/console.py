@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
-from compiler.publication.filling import Progress
+from compiler.progress import Progress
 
 PIPED_COLUMNS = 200
 """The width of tables where no terminal has one: ids and notes are not folded then."""

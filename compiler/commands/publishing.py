@@ -34,6 +34,7 @@ from compiler.publication.live import read_live
 from compiler.publication.publisher import publish
 from compiler.publication.revert import prepare_revert
 from compiler.publication.versions import check_files
+from compiler.storage.spool import Spool
 from gateway import layout
 from gateway.errors import FormatError
 
@@ -131,6 +132,7 @@ def _under_withdrawals(image: Image, live: Publication | None) -> Image:
         image.contents["membership"],
         image.blobs.__getitem__,
         live.tree["withdrawals"],
+        Spool(),
     )
 
 

@@ -24,6 +24,7 @@ from compiler.publication.history import find_epoch
 from compiler.publication.pull import pull as pull_plan
 from compiler.publication.restore import restore as restore_redis
 from compiler.refusal import Refused
+from compiler.storage.spool import Spool
 from gateway.version import parse_version
 
 
@@ -131,6 +132,7 @@ def reinstate(
         live.contents["membership"],
         session.store.get_blob,
         [each for each in live.tree["withdrawals"] if each not in lifted],
+        Spool(),
     )
     publish_and_wait(
         session,

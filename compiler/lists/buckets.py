@@ -1,13 +1,13 @@
 """The hashed buckets of all id lists of a workspace: one exact table, and the filter before it.
 
-Every id is hashed once (8 bytes a row, sorted list by list). The hashes are then merged slice by
-slice of the hash space, which finds for every hash the lists that it is on: its membership set.
-Last, shard by shard, hashes and set numbers become buckets, digests and filter words, as
-gateway/layout.py says. Memory: 8 bytes for each row of the lists, 12 for each distinct id, and
-the result (packs and shards: some 11 bytes an id).
+Every id is hashed once. The hashes are then merged slice by slice of the hash space, which finds
+for every hash the lists that it is on: its membership set. Last, shard by shard, hashes and set
+numbers become buckets, digests and filter words, as gateway/layout.py says. Memory: the text of
+one list, then 12 bytes for each distinct id of all lists; hashes that wait to be merged lie in a
+temporary file. The result (packs and shards: some 11 bytes an id) is handed on as it is made.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, MutableMapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate, chain, pairwise
@@ -16,21 +16,14 @@ import numpy as np
 import numpy.typing as npt
 from xxhash import xxh3_64_intdigest
 
-from compiler.diagnostic import PlanError, error
-from compiler.plan import Span
+from compiler.lists.hash_rows import Hashes, HashRows, firsts
+from compiler.lists.runs import blocks_of
+from compiler.progress import Progress, quiet
 from gateway import layout
 from gateway.errors import FormatError
 from gateway.hashing import id_seed
 
-MAX_SETS = 1 << 20
-"""So many combinations of lists that ids are on; a gateway keeps some 20 bytes for each."""
-
 _SPARE = 16  # set numbers for each set, so that a new one seldom meets a taken number
-_BLOCK_BYTES = 1 << 22
-_SLICE_ROWS = 1 << 20
-
-Hashes = npt.NDArray[np.uint64]
-Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +31,7 @@ class MembershipImage:
     """The table as blobs: sets, shards and packs by their digests; `membership` names them."""
 
     membership: layout.Membership
-    blobs: dict[bytes, bytes]
+    blobs: MutableMapping[bytes, bytes]
 
     @property
     def buckets(self) -> Iterator[tuple[bytes, bytes]]:
@@ -66,108 +59,39 @@ def bucket_pairs(shard: bytes, pack: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def build_membership(
-    workspace: str, lists: Iterable[tuple[str, str, bytes]], progress: Progress | None = None
+    workspace: str,
+    lists: Iterable[tuple[str, str, bytes]],
+    progress: Progress = quiet,
+    blobs: MutableMapping[bytes, bytes] | None = None,
 ) -> MembershipImage:
     """Build the table from (name, kind of id, ListIds.text) of every list, in any order.
 
-    `lists` may be a generator, so that one text is in memory at a time; `progress` is called
-    with the number of ids hashed so far. Raises PlanError when the ids are on more than MAX_SETS
-    different combinations of lists.
+    `lists` may be a generator, so that one text is in memory at a time; the table's blobs are
+    put into `blobs`, if given. Raises PlanError when the ids are on more than MAX_SETS different
+    combinations of lists.
     """
-    hashed: dict[str, Hashes] = {}
-    done = 0
-    for name, kind, text in lists:
-        assert name not in hashed
-        hashed[name] = _hash_ids(text, id_seed(workspace, kind))
-        done += len(hashed[name])
-        if progress:
-            progress(done)
-    names = sorted(hashed)
-    hashes, indexes, combinations = _merge([hashed.pop(name) for name in names])
-    buckets = layout.bucket_count(len(hashes))
-    bits = _number_bits(len(combinations), buckets)
-    numbers = _number_sets([[names[at] for at in row] for row in combinations], bits)
-    sets = _encode_sets(bits, names, dict(zip(numbers, combinations, strict=True)))
-    return _encode(sets, bits, hashes, indexes, np.array(numbers, np.uint64), buckets)
+    rows = HashRows()
+    names: list[str] = []
+    for owner, (name, kind, text) in enumerate(lists):
+        assert name not in names
+        names.append(name)
+        for block in _hash_ids(text, id_seed(workspace, kind)):
+            rows.add(block, owner)
+            progress("lists: ids hashed", rows.count, 0)
+        del text  # before the next one is read
+    hashes, indexes, found = rows.merge(progress)
+    ordered = sorted(names)
+    places = [ordered.index(name) for name in names]
+    combinations = [tuple(sorted(places[owner] for owner in owners)) for owners in found]
+    return _encode(ordered, hashes, indexes, combinations, {} if blobs is None else blobs, progress)
 
 
-def _hash_ids(text: bytes, seed: int) -> Hashes:
-    """Hash lines as gateway.hashing.id_hash does, but from bytes; sorted, without duplicates."""
+def _hash_ids(text: bytes, seed: int) -> Iterator[Hashes]:
+    """Hash lines as gateway.hashing.id_hash does, but from bytes, block by block."""
     digest = partial(xxh3_64_intdigest, seed=seed)
-    hashes = np.empty(text.count(b"\n"), np.uint64)
-    start = done = 0
-    while start < len(text):
-        end = text.find(b"\n", min(start + _BLOCK_BYTES, len(text) - 1)) + 1
-        ids = text[start : end - 1].split(b"\n")
-        hashes[done : done + len(ids)] = np.fromiter(map(digest, ids), np.uint64, len(ids))
-        start, done = end, done + len(ids)
-    hashes.sort()
-    return hashes[_firsts(hashes)]
-
-
-def _firsts(values: npt.NDArray[np.generic]) -> npt.NDArray[np.bool_]:
-    """Mark each first of equal neighbours."""
-    marks = np.ones(len(values), np.bool_)
-    marks[1:] = values[1:] != values[:-1]
-    return marks
-
-
-def _merge(
-    hashed: list[Hashes],
-) -> tuple[Hashes, npt.NDArray[np.int32], list[tuple[int, ...]]]:
-    """Merge the lists' sorted hashes: distinct hashes, each one's index into the combinations."""
-    rows = sum(map(len, hashed))
-    bits = (rows // _SLICE_ROWS).bit_length()
-    found: dict[tuple[int, ...], int] = {}
-    hashes, indexes = [np.empty(0, np.uint64)], [np.empty(0, np.int32)]
-    starts = [0] * len(hashed)
-    for number in range(1, (1 << bits) + 1):
-        below = np.uint64(min(number << (64 - bits), (1 << 64) - 1))
-        last = number == 1 << bits
-        ends = [len(rows) if last else int(np.searchsorted(rows, below)) for rows in hashed]
-        parts = [rows[a:b] for rows, a, b in zip(hashed, starts, ends, strict=True)]
-        starts = ends
-        if any(map(len, parts)):
-            merged, combined = _group(parts, found)
-            hashes.append(merged)
-            indexes.append(combined)
-    hashed.clear()  # a third of the memory is free before the results are joined
-    return np.concatenate(hashes), np.concatenate(indexes), list(found)
-
-
-def _group(
-    parts: list[Hashes], found: dict[tuple[int, ...], int]
-) -> tuple[Hashes, npt.NDArray[np.int32]]:
-    """Find the lists of each hash; combinations not met before are added to `found`."""
-    rows = np.concatenate(parts)
-    owners = np.repeat(np.arange(len(parts), dtype=np.int64), [len(part) for part in parts])
-    order = np.argsort(rows, kind="stable")  # stable: a hash's owners stay in ascending order
-    rows, owners = rows[order], owners[order]
-    starts = np.flatnonzero(_firsts(rows))
-    sizes = np.diff(starts, append=len(rows))
-    # Number the sequences of owners as a trie does, one level after another, but for all hashes
-    # at once: equal states of equal depth are equal sequences. This is exact, unlike a hash.
-    states = owners[starts]
-    for depth in range(1, int(sizes.max())):
-        deeper = np.flatnonzero(sizes > depth)
-        steps = (states[deeper] << 32) | owners[starts[deeper] + depth]
-        states[deeper] = np.unique(steps, return_inverse=True)[1]
-    _, examples, kinds = np.unique((sizes << 32) | states, return_index=True, return_inverse=True)
-    indexes = []
-    for start, size in zip(starts[examples].tolist(), sizes[examples].tolist(), strict=True):
-        combination = tuple(owners[start : start + size].tolist())
-        indexes.append(found.setdefault(combination, len(found)))
-    _limit_sets(len(found))
-    return rows[starts], np.array(indexes, np.int32)[kinds]
-
-
-def _limit_sets(count: int) -> None:
-    if count > MAX_SETS:
-        message = (
-            f"the ids are on more than {MAX_SETS:,} different combinations of lists. "
-            "Merge lists whose members overlap at random."
-        )
-        raise PlanError([error(Span("lists.yaml", 0, 0), message)])
+    for block in blocks_of(text):
+        ids = bytes(block[:-1]).split(b"\n")
+        yield np.fromiter(map(digest, ids), np.uint64, len(ids))
 
 
 def _number_bits(sets: int, buckets: int) -> int:
@@ -216,35 +140,46 @@ def _encode_sets(bits: int, names: list[str], found: dict[int, tuple[int, ...]])
 
 
 def _encode(
-    sets: bytes,
-    number_bits: int,
+    names: list[str],
     hashes: Hashes,
     indexes: npt.NDArray[np.int32],
-    numbers: Hashes,
-    buckets: int,
+    combinations: list[tuple[int, ...]],
+    blobs: MutableMapping[bytes, bytes],
+    progress: Progress,
 ) -> MembershipImage:
+    buckets = layout.bucket_count(len(hashes))
+    bits = _number_bits(len(combinations), buckets)
+    chosen = _number_sets([[names[at] for at in row] for row in combinations], bits)
+    numbers = np.array(chosen, np.uint64)
     membership: layout.Membership = {
         "buckets": buckets,
         "ids": len(hashes),
-        "sets": layout.digest_of(sets),
+        "sets": b"",
         "shards": [],
         "packs": [],
     }
-    blobs = {membership["sets"]: sets}
+
+    def keep(blob: bytes) -> bytes:
+        digest = layout.digest_of(blob)
+        blobs[digest] = blob
+        return digest
+
+    membership["sets"] = keep(
+        _encode_sets(bits, names, dict(zip(chosen, combinations, strict=True)))
+    )
     borders = [*range(0, buckets, layout.SHARD_BUCKETS), buckets]
     # The first hash of each shard; see layout: bucket j begins with ceil(j * 2**64 / buckets).
     cuts = np.array([-(-(first << 64) // buckets) for first in borders[:-1]], np.uint64)
     starts = [*np.searchsorted(hashes, cuts).tolist(), len(hashes)]
     for (first, after), (start, end) in zip(pairwise(borders), pairwise(starts), strict=True):
         part, its_numbers = hashes[start:end], numbers[indexes[start:end]]
-        entries = _entries(part, its_numbers, buckets, number_bits)
+        entries = _entries(part, its_numbers, buckets, bits)
         words = _scaled(part, buckets * layout.FILTER_WORDS)
         words -= np.uint64(first * layout.FILTER_WORDS)
         shard, pack = _encode_shard(part, entries, words, after - first)
-        for blob, place in ((shard, membership["shards"]), (pack, membership["packs"])):
-            digest = layout.digest_of(blob)
-            place.append(digest)
-            blobs[digest] = blob
+        membership["shards"].append(keep(shard))
+        membership["packs"].append(keep(pack))
+        progress("tables: ids packed", end, len(hashes))
     return MembershipImage(membership, blobs)
 
 
@@ -260,8 +195,8 @@ def _encode_shard(
     buckets = [entries[a:b].tobytes() for a, b in pairwise(accumulate(sizes, initial=0))]
     words = np.zeros(count * layout.FILTER_WORDS, "<u8")
     if len(hashes):
-        firsts = np.flatnonzero(_firsts(in_words))
-        words[in_words[firsts].astype(np.int64)] = np.bitwise_or.reduceat(_patterns(hashes), firsts)
+        starts = np.flatnonzero(firsts(in_words))
+        words[in_words[starts].astype(np.int64)] = np.bitwise_or.reduceat(_patterns(hashes), starts)
     digests = b"".join(map(_digest, buckets))
     return layout.encode_shard(digests, words.tobytes()), layout.encode_pack(buckets)
 

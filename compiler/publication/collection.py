@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from compiler.lists.stored_list import read_stored_list
+from compiler.progress import Progress, quiet
 from compiler.publication.epoch import (
     Publication,
     bucket_digests,
@@ -22,7 +23,7 @@ from compiler.publication.epoch import (
     read_publication,
     stored_digests,
 )
-from compiler.publication.filling import Filling, Progress, quiet
+from compiler.publication.filling import Filling
 from compiler.publication.gateways import NAMES_SECONDS, running_gateways
 from compiler.publication.history import COLLECTED, End, Link, oldest_kept, walk
 from compiler.publication.live import read_live

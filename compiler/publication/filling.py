@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 
+from compiler.progress import Progress, quiet
 from compiler.publication.epoch import shard_buckets
 from compiler.publication.mirror import Mirror, batches
 from gateway import layout
@@ -15,27 +16,23 @@ from gateway.errors import FormatError, StoreError
 Fetch = Callable[[Iterable[bytes]], Iterable[tuple[bytes, bytes]]]
 """Gives (digest, blob) for digests, in their order. Raises StoreError or FormatError."""
 
-Progress = Callable[[str, int, int], None]
-"""Hears what is being done, how much of it is done, and how much there is."""
-
 _SHARDS_AT_ONCE = 8
 _BLOBS_AT_ONCE = 512
 _ROUNDS = 4
 
 
-def quiet(what: str, done: int, total: int) -> None:
-    """Tell nobody of progress."""
-
-
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """How many blobs and buckets were written to Redis."""
+    """How many blobs and buckets were written to Redis, and how many bytes those have."""
 
     blobs: int = 0
     buckets: int = 0
+    bytes: int = 0
 
     def __add__(self, other: "Filled") -> "Filled":
-        return Filled(self.blobs + other.blobs, self.buckets + other.buckets)
+        return Filled(
+            self.blobs + other.blobs, self.buckets + other.buckets, self.bytes + other.bytes
+        )
 
     def __bool__(self) -> bool:
         return bool(self.blobs or self.buckets)
@@ -72,23 +69,24 @@ class Filling:
         )
 
     def _round(self) -> Filled:
-        return Filled(self._fill_blobs(), self._fill_buckets())
+        return self._fill_blobs() + self._fill_buckets()
 
-    def _fill_blobs(self) -> int:
-        written = seen = 0
+    def _fill_blobs(self) -> Filled:
+        written, seen = Filled(), 0
         for batch in batches(sorted(self.digests), _BLOBS_AT_ONCE):
             names = {self.mirror.keys.blob(digest): digest for digest in batch}
             lacking = [names[key] for key in self._lacking(names, layout.DIGEST_BYTES)]
             items = ((self.mirror.keys.blob(found), blob) for found, blob in self.fetch(lacking))
-            written += self.mirror.put_many(items, _ignore)
+            count, size = self.mirror.put_many(items)
+            written += Filled(blobs=count, bytes=size)
             seen += len(batch)
             self.progress("Redis: blobs", seen, len(self.digests))
         return written
 
-    def _fill_buckets(self) -> int:
+    def _fill_buckets(self) -> Filled:
+        written, seen = Filled(), 0
         if self.membership is None:
-            return 0
-        written = seen = 0
+            return written
         pairs = list(zip(self.membership["shards"], self.membership["packs"], strict=True))
         for group in batches(pairs, _SHARDS_AT_ONCE):
             written += self._fill_shards(group)
@@ -96,7 +94,7 @@ class Filling:
             self.progress("Redis: shards of buckets", seen, len(pairs))
         return written
 
-    def _fill_shards(self, group: Collection[tuple[bytes, bytes]]) -> int:
+    def _fill_shards(self, group: Collection[tuple[bytes, bytes]]) -> Filled:
         packs: dict[bytes, bytes] = {}  # bucket to the pack that holds it
         for (_, shard), (_, pack) in zip(
             self.fetch(shard for shard, _ in group), group, strict=True
@@ -106,7 +104,8 @@ class Filling:
         names = {self.mirror.keys.bucket(digest): digest for digest in packs}
         lacking = {names[key] for key in self._lacking(names, layout.BUCKET_DIGEST_BYTES)}
         needed = dict.fromkeys(packs[digest] for digest in packs if digest in lacking)
-        return self.mirror.put_many(self._buckets(needed, lacking), _ignore)
+        count, size = self.mirror.put_many(self._buckets(needed, lacking))
+        return Filled(buckets=count, bytes=size)
 
     def _buckets(self, packs: Iterable[bytes], lacking: set[bytes]) -> Iterator[tuple[str, bytes]]:
         left = set(lacking)
@@ -129,7 +128,3 @@ class Filling:
             digest = self.mirror.keys.digest(key)
             if value is None or hashlib.sha256(value).digest()[:digest_bytes] != digest:
                 yield key
-
-
-def _ignore(count: int) -> None:
-    pass

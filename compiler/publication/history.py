@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from compiler.progress import Progress, quiet
 from compiler.publication.difference import Difference, compare, summary
 from compiler.publication.epoch import Publication, read_epoch, read_publication, stored_digests
-from compiler.publication.filling import Progress, quiet
 from compiler.publication.mirror import batches
 from compiler.refusal import Refused
 from compiler.storage.store import Store

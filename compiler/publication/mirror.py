@@ -4,7 +4,7 @@ Every command names one key, in pipelines of bounded size, so that one server an
 served by the same code. Every fault of Redis becomes a StoreError that names the host.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any, TypeVar
@@ -75,14 +75,14 @@ class Mirror:
             found = self._pipeline(("GET", key) for key in batch)
             yield from zip(batch, found, strict=True)
 
-    def put_many(self, items: Iterable[tuple[str, bytes]], wrote: Callable[[int], None]) -> int:
-        """Write keys; `wrote` hears of each batch's number of keys. Give how many were written."""
-        total = 0
+    def put_many(self, items: Iterable[tuple[str, bytes]]) -> tuple[int, int]:
+        """Write keys; give how many, and how many bytes their values have."""
+        keys = size = 0
         for batch in _sized_batches(items):
             self._pipeline((("SET", key, value) for key, value in batch))
-            wrote(len(batch))
-            total += len(batch)
-        return total
+            keys += len(batch)
+            size += sum(len(value) for _, value in batch)
+        return keys, size
 
     def delete_many(self, keys: Iterable[str]) -> int:
         """Delete keys; give how many were there."""

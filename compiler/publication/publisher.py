@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from compiler.image import Image
+from compiler.progress import Progress, quiet
 from compiler.publication.checkout import Checkout
 from compiler.publication.difference import compare, shown
 from compiler.publication.epoch import (
@@ -24,7 +25,7 @@ from compiler.publication.epoch import (
     read_publication,
     stored_digests,
 )
-from compiler.publication.filling import Filled, Filling, Progress, quiet
+from compiler.publication.filling import Filled, Filling
 from compiler.publication.freshness import check_base, check_overrides, check_shrink
 from compiler.publication.gateways import check_formats, running_gateways
 from compiler.publication.live import read_live, settle
@@ -41,11 +42,15 @@ _STORE_ROUNDS = 3
 _LAST_NUMBER = 1 << 50  # what a gateway says above this is nonsense, and would end the numbers
 
 
+_Written = tuple[tuple[int, int], Filled]  # blobs to the store and their bytes; to Redis
+
+
 @dataclass(frozen=True, slots=True)
 class Published:
     """The live epoch after a push. `already`: it published the same before, nothing is new.
 
-    `stored`, `blobs` and `buckets` count what was written to the store and to Redis.
+    `stored` counts the blobs that were written to the store, `blobs` and `buckets` what was
+    written to Redis; `stored_bytes` and `redis_bytes` are their sizes.
     """
 
     number: int
@@ -54,6 +59,8 @@ class Published:
     stored: int
     blobs: int
     buckets: int
+    stored_bytes: int
+    redis_bytes: int
 
 
 class LostRaceError(Refused):
@@ -186,7 +193,7 @@ class _Push:
             self.mirror.give_notice(new)
         return _published(epoch["number"], digest, written, already=False)
 
-    def write(self, digest: bytes, blob: bytes | None = None) -> tuple[int, Filled]:
+    def write(self, digest: bytes, blob: bytes | None = None) -> _Written:
         """Give store and Redis what they lack, until nothing lacks; count what was written.
 
         `digest` and `blob` are the epoch's; without `blob` the epoch is live already, and its
@@ -207,18 +214,19 @@ class _Push:
         filling = Filling(self.mirror, fetch, needed, membership, self.progress)
         return stored, filling.run()
 
-    def _store_blobs(self, extra: dict[bytes, bytes]) -> int:
+    def _store_blobs(self, extra: dict[bytes, bytes]) -> tuple[int, int]:
         # What the live epoch needs is there by construction, and gc keeps it.
         kept = stored_digests(self.live) if self.live is not None else set()
         ours = [digest for digest in sorted(self.image.blobs) if digest not in kept]
         if self.live is not None and self.live.epoch["contents"] == self.image.root:
             ours = sorted(self.image.blobs)  # said again: the moment to find out what got lost
         lacking = {*ours, *extra}
-        total, done, written = len(lacking), 0, 0
+        total, done, written, written_bytes = len(lacking), 0, 0, 0
 
-        def count(size: int) -> None:  # noqa: ARG001
-            nonlocal done
+        def count(size: int) -> None:
+            nonlocal done, written_bytes
             done += 1
+            written_bytes += size
             self.progress("store: blobs", min(done, total), total)
 
         for _ in range(_STORE_ROUNDS):
@@ -226,7 +234,7 @@ class _Push:
             written += self.store.put_blobs(blobs, count)
             lacking = lacking - self.store.has_blobs(lacking)
             if not lacking:
-                return written
+                return written, written_bytes
         raise StoreError(
             f"The store {self.store.name} loses blobs that were just written. "
             "Look whether something else deletes them."
@@ -258,8 +266,15 @@ class _Push:
         )
 
 
-def _published(
-    number: int, digest: bytes, written: tuple[int, Filled], *, already: bool
-) -> Published:
-    stored, filled = written
-    return Published(number, digest, already, stored, filled.blobs, filled.buckets)
+def _published(number: int, digest: bytes, written: _Written, *, already: bool) -> Published:
+    (stored, stored_bytes), filled = written
+    return Published(
+        number,
+        digest,
+        already,
+        stored,
+        filled.blobs,
+        filled.buckets,
+        stored_bytes,
+        filled.bytes,
+    )

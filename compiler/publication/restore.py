@@ -7,8 +7,9 @@ that was interrupted can be run again; the pointer moves last, as in a push.
 from contextlib import suppress
 from dataclasses import dataclass
 
+from compiler.progress import Progress, quiet
 from compiler.publication.epoch import mirrored_digests
-from compiler.publication.filling import Filling, Progress, quiet
+from compiler.publication.filling import Filling
 from compiler.publication.live import read_stored, settle
 from compiler.publication.mirror import Mirror
 from compiler.publication.publisher import check_redis

@@ -15,6 +15,7 @@ from compiler.publication.epoch import Publication, Reader, read_publication
 from compiler.publication.freshness import withdrawn_keys
 from compiler.publication.history import End, find_epoch, walk
 from compiler.refusal import Refused
+from compiler.storage.spool import Spool
 from compiler.storage.store import Store
 from gateway import layout
 from gateway.version import VersionKey, parse_version
@@ -55,7 +56,9 @@ def prepare_revert(store: Store, live: Publication, number: int) -> Reversion:
     source = find_epoch(store, live.digest, number)
     plan = _plan(source, store.get_blob)
     withdrawals = _withdrawals(store, live, source, plan)
-    image = rebuild_image(source.tree, source.contents["membership"], store.get_blob, withdrawals)
+    image = rebuild_image(
+        source.tree, source.contents["membership"], store.get_blob, withdrawals, Spool()
+    )
     stranded = tuple(_stranded(_plan(live, store.get_blob), plan)) if plan else ()
     return Reversion(source, image, tuple(image.tree["withdrawals"]), stranded)
 

@@ -13,17 +13,19 @@ obstore runs threads of its own that a fork does not copy: a process that has op
 starts others by `subprocess` or the `spawn` method, never by a bare fork.
 """
 
+import fcntl
 import hashlib
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 from obstore.store import LocalStore, ObjectStore
 
 from compiler.storage.parallel import in_parallel
@@ -35,6 +37,8 @@ if TYPE_CHECKING:  # it is not there at run time
 
 CHUNK = 1 << 20
 NAME_BYTES = 1024
+
+_LARGE_BYTES = 1 << 22
 
 _BLOBS = "blobs"
 _BLOB = re.compile(r"blobs/([0-9a-f]{2})/(\1[0-9a-f]{62})\Z")
@@ -94,8 +98,9 @@ class Store:
     ) -> int:
         """Keep many (digest, data) pairs in parallel; give how many were new.
 
-        `progress` is called with each finished blob's size, in the caller's thread. When one
-        fails, the others may or may not be kept: say it again, as puts can be repeated.
+        `progress` is called in the caller's thread for each finished blob, with the bytes written:
+        0 if it was there. When one fails, the others may or may not be kept: say it again, as puts
+        can be repeated.
         """
 
         def put(pair: tuple[bytes, bytes]) -> tuple[bool, int]:
@@ -104,10 +109,22 @@ class Store:
             return self._put_blob(digest, data), len(data)
 
         new = 0
-        for written, size in in_parallel(put, blobs):
+
+        def count(written: bool, size: int) -> None:
+            nonlocal new
             new += written
             if progress is not None:
-                progress(size)
+                progress(size if written else 0)
+
+        def small() -> Iterator[tuple[bytes, bytes]]:
+            for pair in blobs:
+                if len(pair[1]) < _LARGE_BYTES:
+                    yield pair
+                else:
+                    count(*put(pair))  # alone: a window of such would fill the memory
+
+        for found in in_parallel(put, small()):
+            count(*found)
         return new
 
     def get_blob(self, digest: bytes) -> bytes:
@@ -129,6 +146,10 @@ class Store:
     def get_blobs(self, digests: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
         """Give (digest, bytes) of many blobs in the order asked for; read ahead, in parallel."""
         return in_parallel(lambda digest: (digest, self.get_blob(digest)), digests)
+
+    def size_blob(self, digest: bytes) -> int | None:
+        """Give a blob's size in bytes, or None when there is none; it is not read."""
+        return self._size(_blob_path(digest))
 
     def has_blob(self, digest: bytes) -> bool:
         """Tell whether a blob of that name is there; it is not read."""
@@ -164,6 +185,46 @@ class Store:
             except AlreadyExistsError:
                 return False
         return True
+
+    def swap_named(self, path: str, old: bytes | None, new: bytes) -> bool:
+        """Write an object if its bytes still are `old` (None: if there is none), atomically.
+
+        False, and nothing is written, when it has other bytes meanwhile.
+        """
+        if old is None:
+            return self.create_named(path, new)
+        _named(path)
+        with self._failing("write", path), self._alone():
+            try:
+                found = obstore.get(self._backend, path)
+                if bytes(found.bytes()) != old:
+                    return False
+                # A folder knows no conditional put: there the lock is what keeps others out.
+                known = {name: found.meta[name] for name in ("e_tag", "version")}
+                mode = {name: text for name, text in known.items() if text is not None}
+                local = isinstance(self._backend, LocalStore)
+                how: Any = "overwrite" if local else mode
+                obstore.put(self._backend, path, new, mode=how, use_multipart=False)
+            except PreconditionError:
+                return False
+            except (BaseError, OSError) as error:
+                if not is_absent(error):
+                    raise
+                return False
+        return True
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep other processes out, where the store is a folder: by a lock that ends with them."""
+        if not isinstance(self._backend, LocalStore):
+            yield
+            return
+        folder = os.open(self.name, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(folder)
 
     def put_file(self, path: str, source: Path) -> None:
         """Write a file's bytes as an object, without holding a large one in memory."""
