@@ -4,7 +4,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test check soak bench lock clean help
+# Found before the sources by every Python started with it, wherever it is started.
+COMPILED := PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/build/compiled
+
+.PHONY: run test test-compiled check soak compiled bench lock clean help
 
 help: ## what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -22,6 +25,17 @@ run: $(VENV)/ready ## a Redis, a sample plan, a gateway, one check, and serving 
 
 test: $(VENV)/ready ## every law and example, in a few minutes
 	$(BIN)/python -m pytest
+	@if command -v cc >/dev/null; then $(MAKE) --no-print-directory test-compiled; \
+	  else echo "There is no C compiler here: the compiled hot path is not tested."; fi
+
+test-compiled: build/compiled/ready ## the laws that the compiled hot path must hold, too
+	$(COMPILED) $(BIN)/python -c "import gateway.quick; assert gateway.quick.__file__[-3:] == '.so'"
+	$(COMPILED) $(BIN)/python -m pytest --override-ini=pythonpath=tests \
+	  tests/laws/test_equivalence.py tests/laws/test_lists.py tests/laws/test_no_accident.py \
+	  tests/laws/test_order.py tests/laws/test_redis_loss.py tests/laws/test_rollouts.py \
+	  tests/test_gateway_process.py tests/test_hashing.py tests/test_lookup.py \
+	  tests/test_membership.py tests/test_overload.py tests/test_quick.py \
+	  tests/test_remembered.py tests/test_request.py tests/test_server.py
 
 check: $(VENV)/ready ## formatting, lint, types, architecture
 	$(BIN)/ruff format --check .
@@ -32,8 +46,21 @@ check: $(VENV)/ready ## formatting, lint, types, architecture
 soak: $(VENV)/ready ## the same laws with larger numbers, and what they saw
 	TIDEGATE_SOAK=1 $(BIN)/python -m pytest -s tests/laws
 
-bench: $(VENV)/ready ## checks a second and CPU time a check, beside nginx returning a constant
-	$(BIN)/python -m loadtest.bench
+build/compiled/ready: $(VENV)/ready setup.py $(wildcard gateway/*.py gateway/*.pxd compiler/*.py loadtest/*.py)
+	rm -rf build
+	TIDEGATE_COMPILE=1 $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	  --no-build-isolation --target build/compiled .
+	@touch $@
+
+compiled: build/compiled/ready ## the gateway with its hot path compiled, in build/compiled (needs a C compiler)
+
+bench: $(VENV)/ready ## what a check costs, beside nginx returning a constant (ARGS=--help tells more)
+	@{ command -v wrk && PATH="$$PATH:/usr/sbin" command -v nginx; } >/dev/null || \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get --quiet update && apt-get --quiet --yes install wrk nginx-light; \
+	  else echo "For every row type: sudo apt-get install wrk nginx-light"; fi
+	@if command -v cc >/dev/null; then $(MAKE) --no-print-directory compiled; fi
+	@if test -e build/compiled/ready; then export $(COMPILED); fi; $(BIN)/python -m loadtest.bench $(ARGS)
 
 lock: $(VENV)/ready ## write requirements.lock anew from pyproject.toml
 	$(BIN)/python -m pip install --quiet uv

@@ -74,7 +74,7 @@ class Roll:
         return Memberships(names, frozenset(unknown))
 
     def _exact(self, hashed: int) -> int | None:
-        if self._table is None or not self._table.likely(hashed):
+        if self._table is None or not self._table.may_hold(hashed):
             return 0
         digest = self._table.bucket_of(hashed)
         if digest == layout.EMPTY_BUCKET:

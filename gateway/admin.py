@@ -1,6 +1,7 @@
 """The admin listener: health for an orchestrator, metrics for Prometheus."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
 import orjson
 import structlog
@@ -9,6 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from gateway import headers
 from gateway.follower import Follower
+from gateway.lifecycle import State
 from gateway.problem import CONTENT_TYPE as PROBLEM
 from gateway.problem import problem
 
@@ -17,23 +19,52 @@ PATHS = ("/health/live", "/health/ready", "/metrics")
 log = structlog.get_logger()
 
 
+class Ready(NamedTuple):
+    """What is served: an epoch's number, and whether it is the one that Redis names."""
+
+    epoch: int
+    state: State
+
+
+Readiness = Callable[[], Ready | str]
+"""Tells what is served, or in a sentence why nothing is."""
+
+
+def readiness(follower: Follower) -> Readiness:
+    """Give the readiness of one process."""
+
+    def ready() -> Ready | str:
+        if follower.snapshot is None:
+            return "There is no epoch to serve yet."
+        return Ready(follower.snapshot.number, follower.state)
+
+    return ready
+
+
 class AdminServer:
     """Answers operators; `draining` makes it unready, so that balancers look elsewhere."""
 
-    def __init__(self, follower: Follower, render_metrics: Callable[[], bytes]) -> None:
+    def __init__(
+        self,
+        ready: Readiness,
+        render_metrics: Callable[[], bytes],
+        refresh: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        """`refresh` is awaited before metrics are rendered."""
         self.draining = False
-        self._follower = follower
+        self._is_ready = ready
         self._render_metrics = render_metrics
+        self._refresh = refresh
 
     async def handle(self, request: web.BaseRequest) -> web.Response:
         """Answer any request. Raises nothing."""
         try:
-            return self._route(request)
+            return await self._route(request)
         except Exception:
             log.exception("an admin request failed", path=request.path)
             return _problem(500, "The gateway failed on this request; its log says why.")
 
-    def _route(self, request: web.BaseRequest) -> web.Response:
+    async def _route(self, request: web.BaseRequest) -> web.Response:
         path = request.path
         if path not in PATHS:
             return _problem(404, f"There is nothing at this path; try {', '.join(PATHS)}.")
@@ -42,22 +73,21 @@ class AdminServer:
             response.headers["Allow"] = "GET, HEAD"
             return response
         if path == "/metrics":
+            if self._refresh is not None:
+                await self._refresh()
             return _respond(200, CONTENT_TYPE_LATEST, self._render_metrics())
         if path == "/health/live":
             return _respond(200, headers.JSON, orjson.dumps({"live": True}))
         return self._ready()
 
     def _ready(self) -> web.Response:
-        snapshot = self._follower.snapshot
-        if self.draining or snapshot is None:
-            why = (
-                "This gateway is stopping." if self.draining else "There is no epoch to serve yet."
-            )
-            response = _problem(503, why)
+        found = "This gateway is stopping." if self.draining else self._is_ready()
+        if isinstance(found, str):
+            response = _problem(503, found)
             response.headers["Retry-After"] = "5"
             return response
-        state = {"ready": True, "epoch": snapshot.number, "state": self._follower.state}
-        return _respond(200, headers.JSON, orjson.dumps(state))
+        said = {"ready": True, "epoch": found.epoch, "state": found.state}
+        return _respond(200, headers.JSON, orjson.dumps(said))
 
 
 def _respond(status: int, content_type: str, body: bytes) -> web.Response:

@@ -4,7 +4,8 @@
     tg:W:gateways         the name, scored by this machine's clock (Unix seconds)
 
 `epoch` is 0 and `digest` empty before the first epoch; `since` is when it was taken into service
-(Unix seconds).
+(Unix seconds). Each worker of a gateway announces itself, as <name>-<slot>: one that died is
+followed under the same name, so that no push waits for a ghost.
 """
 
 import asyncio
@@ -43,6 +44,11 @@ class Announcer:
                 await self._link.zadd(self._keys.gateways, {self._name: time.time()})
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._follower.swapped.wait(), EVERY_SECONDS)
+
+    def step_aside(self) -> None:
+        """Leave the name to a successor: until the end, this gateway has one of its own."""
+        self._name += "-leaving"
+        self._follower.swapped.set()  # says so at once
 
     async def withdraw(self) -> None:
         """Say goodbye, so that no push waits for a gateway that has stopped."""

@@ -39,7 +39,8 @@ class Answer:
     __slots__ = ("json", "msgpack", "outcome")
 
     def __init__(self, content: dict[str, Any], outcome: Outcome) -> None:
-        self.json: bytes = orjson.dumps(content)
+        # A copy, as what orjson gives holds on to the 4 KiB that it was written in.
+        self.json: bytes = memoryview(orjson.dumps(content)).tobytes()
         info = content.get("info")
         if isinstance(info, orjson.Fragment):
             content = content | {"info": orjson.loads(orjson.dumps(info))}

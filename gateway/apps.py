@@ -9,68 +9,114 @@ from gateway.program import NO_RELEASE, Program
 from gateway.remembered import Memory, Remembered
 from gateway.version import parse_version
 
+BIG_BYTES = 32_768
+"""Programs from here on are decoded when an epoch is built; smaller ones, which take a millisecond
+at most, at their first check."""
+
+
+class Source:
+    """A program's blob, out of which an answer is rendered.
+
+    What only answers need (releases, packages, their signatures) is not kept decoded: it is half
+    of a decoded program, and needed at the first use of each answer only.
+    """
+
+    __slots__ = ("blob",)
+
+    def __init__(self, blob: layout.Blob) -> None:
+        self.blob = blob
+
+    def release(self, rank: int) -> tuple[layout.ReleaseEntry, layout.PackageEntry]:
+        """Give the release of this rank and its package."""
+        data = layout.decode_again(self.blob)
+        release = data["releases"][rank]
+        return release, data["packages"][release["package"]]
+
 
 class Entry:
     """An app's program and the answers made from it so far."""
 
-    __slots__ = ("answers", "lists", "program")
+    __slots__ = ("answers", "lists", "program", "source")
 
-    def __init__(self, program: Program, lists: int, cdn: list[list[str]], memory: Memory) -> None:
+    def __init__(
+        self, program: Program, source: Source, lists: int, cdn: list[list[str]], memory: Memory
+    ) -> None:
         self.program = program
+        self.source = source
         self.lists = lists
         rendered: dict[tuple[int, int, str, bool], Answer] = {}
 
         def work_out(key: tuple[int, int, str | None]) -> Answer:
             rank, bases, installed = key
             offered = rank != NO_RELEASE
-            release = program.releases[rank] if offered else None
-            target = program.keys[release["package"]] if release else None
+            target = program.targets[rank] if offered else None
             version = parse_version(installed) if installed is not None else None
             status, forced = status_of(version, target, program.withdrawn)
             made = (rank, bases, status.value, forced)
             if made not in rendered:
-                package = program.packages[release["package"]] if release else None
+                release, package = source.release(rank) if offered else (None, None)
                 rendered[made] = render(program.app, status, forced, release, package, cdn[bases])
             return rendered[made]
 
         self.answers = Remembered(work_out, memory)
 
 
-class Apps(dict[str, Entry | None]):
-    """The apps that were asked for so far; a program is decoded at its first check."""
+class Apps:
+    """The apps that were asked for so far, and the big ones.
+
+    The program of any other is decoded at its first check, in the event loop; so those that were
+    in use are decoded here again, in the thread that builds, if they changed.
+    """
 
     def __init__(
         self,
         programs: Mapping[str, bytes],
         settings: layout.Settings,
         bits: Mapping[str, int],
-        blob: Callable[[bytes], bytes],
+        blob: Callable[[bytes], layout.Blob],
         memory: Memory,
         previous: "Apps | None",
     ) -> None:
         self.programs = programs
-        self._blobs = {digest: blob(digest) for digest in programs.values()}
-        self._bits = bits
+        self.bits = bits
+        self.cdn = [*(list(each["bases"]) for each in settings["cdn"]), []]
+        self._blob = blob
         self._memory = memory
-        self._cdn = [*(list(each["bases"]) for each in settings["cdn"]), []]
-        kept = {}
-        if previous is not None:
-            # A program whose bytes did not change keeps its tables and all that they remember.
-            kept = {
-                app: entry
-                for app, entry in list(previous.items())  # checks go on adding to it meanwhile
-                if self.programs.get(app) == previous.programs.get(app)
-            }
-        super().__init__(kept)
+        self.known: dict[str, Entry] = {}
+        # A copy, as checks go on adding to it meanwhile.
+        used = {} if previous is None else dict(previous.known)
+        for app, digest in programs.items():
+            entry = used.get(app)
+            if entry is not None and previous is not None and self._holds(app, entry, previous):
+                # What it remembers stays too. Its blob is the same, but where this epoch has it:
+                # else the file of an epoch long gone would stay mapped.
+                entry.source.blob = blob(digest)
+                self.known[app] = entry
+            elif entry is not None or len(blob(digest)) >= BIG_BYTES:
+                self.learn(app)
 
-    def __missing__(self, app: str) -> Entry | None:
+    def __getitem__(self, app: str) -> Entry | None:
+        entry = self.known.get(app)
+        return self.learn(app) if entry is None else entry
+
+    def learn(self, app: str) -> Entry | None:
+        """Decode an app's program; None when there is no such app. Raises FormatError."""
         digest = self.programs.get(app)
         if digest is None:
             return None
-        data: layout.Program = layout.decode(layout.Program, self._blobs[digest])
+        source = Source(self._blob(digest))
+        data: layout.Program = layout.decode(layout.Program, source.blob)
         if data["app"] != app:
             raise FormatError(f"the program of {app} is that of {data['app']}")
-        program = Program(data, self._bits, self._memory)
-        lists = sum(1 << self._bits[name] for name in program.lists)
-        entry = self[app] = Entry(program, lists, self._cdn, self._memory)
+        program = Program(data, self.bits, self._memory)
+        lists = sum(1 << self.bits[name] for name in program.lists)
+        entry = self.known[app] = Entry(program, source, lists, self.cdn, self._memory)
         return entry
+
+    def _holds(self, app: str, entry: Entry, previous: "Apps") -> bool:
+        """Tell whether an app's entry is what it would be if it were made anew."""
+        return (
+            self.programs[app] == previous.programs[app]
+            and self.cdn == previous.cdn
+            and all(self.bits.get(name) == previous.bits[name] for name in entry.program.lists)
+        )

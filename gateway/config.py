@@ -10,10 +10,12 @@ from typing import NamedTuple, TypeVar
 from gateway.errors import TidegateError
 from gateway.link import Address, parse_url
 from gateway.signing import PublicKey, parse_trusted_keys
+from gateway.store_place import Bucket, check_installed, parse_place
 
 T = TypeVar("T")
 
 MAX_NAME = 64
+MAX_WORKERS = 256
 _NAME_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
 
 
@@ -46,7 +48,9 @@ ADMIN_LISTEN = Variable(
     "TIDEGATE_ADMIN_LISTEN", "127.0.0.1:9080", "HOST:PORT for health and metrics"
 )
 REDIS = Variable("TIDEGATE_REDIS", "redis://127.0.0.1:6379/0", "Redis, or redis+cluster://…")
-STORE = Variable("TIDEGATE_STORE", "", "folder of the store; used to start without Redis")
+STORE = Variable(
+    "TIDEGATE_STORE", "", "the store, a folder or a bucket's URL; used to start without Redis"
+)
 CACHE = Variable(
     "TIDEGATE_CACHE", "", "folder for the last epoch; .tidegate/gateway/WORKSPACE if unset"
 )
@@ -54,14 +58,24 @@ TRUSTED_KEYS = Variable(
     "TIDEGATE_TRUSTED_KEYS", "", "publishers' keys as name:base64 lines, or a file of them"
 )
 NAME = Variable("TIDEGATE_NAME", "", "this gateway's name among others; HOSTNAME-PID if unset")
+WORKERS = Variable(
+    "TIDEGATE_WORKERS", "1", "processes that serve; auto: one for each core that it may use"
+)
 DRAIN = Variable(
     "TIDEGATE_DRAIN_SECONDS", "5", "after SIGTERM: serve on, while balancers see /health/ready"
 )
 LOOKUP_TIMEOUT = Variable(
     "TIDEGATE_LOOKUP_TIMEOUT_MS", "50", "longest wait for Redis within one check"
 )
-LOOKUPS = Variable("TIDEGATE_LOOKUPS", "10000", "look-ups waiting at once; beyond, ids are unknown")
-CHECKS = Variable("TIDEGATE_CHECKS", "2000", "checks waiting at once; beyond, 503 with Retry-After")
+LOOKUPS = Variable(
+    "TIDEGATE_LOOKUPS", "10000", "look-ups waiting at once in a process; beyond, ids are unknown"
+)
+CHECKS = Variable(
+    "TIDEGATE_CHECKS", "2000", "checks waiting at once in a process; beyond, 503 with Retry-After"
+)
+LATE = Variable(
+    "TIDEGATE_LATE_MS", "500", "turns of the event loop this late are overload: 503, as above"
+)
 
 VARIABLES = (
     WORKSPACE,
@@ -72,29 +86,42 @@ VARIABLES = (
     CACHE,
     TRUSTED_KEYS,
     NAME,
+    WORKERS,
     DRAIN,
     LOOKUP_TIMEOUT,
     LOOKUPS,
     CHECKS,
+    LATE,
 )
+
+_SIGNALS = """\
+SIGTERM ends it: it turns unready, serves on for TIDEGATE_DRAIN_SECONDS, finishes what it has
+begun, and exits with 0. A second one, or SIGINT, does not wait for balancers.
+
+With TIDEGATE_WORKERS of 2 or more this process serves no client: it starts the workers, which
+share TIDEGATE_LISTEN, replaces one that dies, and answers on TIDEGATE_ADMIN_LISTEN for all.
+SIGHUP replaces them one after the other, each by a new process that reads code and files of
+keys anew, and loses no request; settings from the environment stay as they were."""
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Everything that a gateway is told; `checks` and `lookups` bound what waits at once."""
+    """Everything that a gateway is told; `checks`, `lookups`, `late_ms` bound what waits."""
 
     workspace: str
     listen: Endpoint
     admin_listen: Endpoint
     redis: Address
-    store: Path | None
+    store: Path | Bucket | None
     cache: Path
     trusted: tuple[PublicKey, ...]
     name: str
+    workers: int
     drain_seconds: float
     lookup_timeout_ms: int
     lookups: int
     checks: int
+    late_ms: int
 
 
 def read_config(environ: Mapping[str, str]) -> Config:
@@ -116,14 +143,16 @@ def read_config(environ: Mapping[str, str]) -> Config:
         listen=read(LISTEN, _endpoint, nowhere),
         admin_listen=read(ADMIN_LISTEN, _endpoint, nowhere),
         redis=read(REDIS, parse_url, parse_url(REDIS.default)),
-        store=read(STORE, _folder, None),
+        store=read(STORE, _place, None),
         cache=read(CACHE, lambda text: Path(text) if text else folder, folder),
         trusted=read(TRUSTED_KEYS, _trusted, ()),
         name=read(NAME, _name, ""),
+        workers=read(WORKERS, _workers, 1),
         drain_seconds=read(DRAIN, _seconds, 0.0),
         lookup_timeout_ms=read(LOOKUP_TIMEOUT, _count(1, 10_000), 0),
         lookups=read(LOOKUPS, _count(1, 1_000_000), 0),
         checks=read(CHECKS, _count(1, 1_000_000), 0),
+        late_ms=read(LATE, _count(1, 60_000), 0),
     )
     if config.listen.port and config.listen == config.admin_listen:
         faults.append(
@@ -141,7 +170,7 @@ def usage() -> str:
     for variable in VARIABLES:
         default = f" (default {variable.default})" if variable.default else ""
         lines.append(f"  {variable.name:{width}}  {variable.meaning}{default}")
-    return "\n".join(lines)
+    return "\n".join((*lines, "", _SIGNALS))
 
 
 def _workspace(text: str) -> str:
@@ -173,12 +202,13 @@ def _endpoint(text: str) -> Endpoint:
     return Endpoint(host, int(port))
 
 
-def _folder(text: str) -> Path | None:
+def _place(text: str) -> Path | Bucket | None:
     if not text:
         return None
-    if "://" in text:
-        raise ValueError(f"{text[:80]!r} is no folder. A gateway reads the store as a folder only.")
-    return Path(text)
+    place = parse_place(text)
+    if isinstance(place, Bucket):
+        check_installed()
+    return place
 
 
 def _trusted(text: str) -> tuple[PublicKey, ...]:
@@ -200,6 +230,17 @@ def _trusted(text: str) -> tuple[PublicKey, ...]:
     if not keys:
         raise ValueError("there is no key in it. Unset it to trust any key, or add name:base64.")
     return keys
+
+
+def _workers(text: str) -> int:
+    if text == "auto":
+        if hasattr(os, "sched_getaffinity"):
+            return min(len(os.sched_getaffinity(0)), MAX_WORKERS)
+        return min(os.cpu_count() or 1, MAX_WORKERS)
+    try:
+        return _count(1, MAX_WORKERS)(text)
+    except ValueError as fault:
+        raise ValueError(f"{str(fault).removesuffix('.')}, nor is it auto.") from None
 
 
 def _seconds(text: str) -> float:

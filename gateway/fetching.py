@@ -7,7 +7,7 @@ from gateway.keys import Keys
 from gateway.link import AsyncLink
 
 KEYS_AT_ONCE = 100
-BYTES_AT_ONCE = 1 << 20
+BYTES_AT_ONCE = 1 << 19
 """A round trip reads at most so much (or one blob): some milliseconds of the event loop."""
 
 

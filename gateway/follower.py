@@ -5,9 +5,10 @@ stays served: a pointer to something that must not be served changes nothing but
 """
 
 import asyncio
+import gc
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from typing import NoReturn
 
 import structlog
@@ -22,6 +23,7 @@ from gateway.lifecycle import TABLE, Event, State
 from gateway.link import AsyncLink, RedisFault
 from gateway.loading import Loading, Mark, Rules, hold_to_history
 from gateway.metrics import Metrics, Served
+from gateway.shelf import Shelf
 from gateway.snapshot import Snapshot
 
 POLL_SECONDS = 0.5
@@ -56,13 +58,14 @@ class Follower:
         self._metrics = metrics
         self._kept = Kept(config.cache)
         self._highest: Mark | None = None
-        self._blobs: dict[bytes, bytes] = {}
-        self._partial: dict[bytes, bytes] = {}
+        self._blobs: Mapping[bytes, layout.Blob] = {}
+        self._partial: Mapping[bytes, layout.Blob] = {}
         self._refused: dict[Mark, None] = {}
         self._said: set[str] = set()
         self._retry: tuple[Mark | None, float, float] = (None, 0.0, 0.0)
+        self._spared = 0
         self._heard = asyncio.Event()
-        self._saving: asyncio.Task[None] | None = None
+        self._settling: asyncio.Task[None] | None = None
         metrics.served = self._served
 
     async def start(self) -> None:
@@ -92,6 +95,7 @@ class Follower:
             reached = await self._follow_safely()
             wait = POLL_SECONDS if reached else min(wait * 2, MAX_POLL_SECONDS)
             await self._restore()
+            self._spare()
 
     def hear(self) -> None:
         """Look at the pointer now: somebody says that it moved."""
@@ -99,8 +103,8 @@ class Follower:
 
     async def close(self) -> None:
         """Let a write to the disk finish."""
-        if self._saving is not None:
-            await asyncio.gather(self._saving, return_exceptions=True)
+        if self._settling is not None:
+            await asyncio.gather(self._settling, return_exceptions=True)
 
     async def _follow_safely(self) -> bool:
         """Take one look at the pointer; tell whether Redis answered."""
@@ -153,9 +157,28 @@ class Follower:
 
     async def _take(self, digest: bytes, fetched: Fetch, *, number: int | None = None) -> None:
         """Load, verify, build, swap. Raises FormatError, StoreError, RedisFault."""
+        with ExitStack() as stack:
+            shelf = await self._mapped(digest)
+            if shelf is None:
+                await asyncio.to_thread(stack.enter_context, self._kept.turn(digest))
+                shelf = await self._mapped(digest)  # by now another worker may have written it
+            loading = await self._load(digest, fetched, shelf)
+            assert loading.epoch is not None
+            found = loading.epoch["number"]
+            if number is not None and found != number:
+                raise FormatError(f"the pointer says epoch {number}, but names epoch {found}")
+            blobs = await self._shelve(loading, shelf)
+        built = await asyncio.to_thread(loading.build, self.snapshot, blobs)
+        await self._remember(Mark(found, digest))
+        if blobs is not loading.blobs:
+            await asyncio.to_thread(loading.blobs.clear)  # which takes its time, as in _swap
+        self._spared = 0
+        self._swap(built, blobs)
+
+    async def _load(self, digest: bytes, fetched: Fetch, shelf: Shelf | None) -> Loading:
         config = self._config
         rules = Rules(config.workspace, config.trusted, self._highest)
-        loading = Loading(digest, rules, self._blobs | self._partial)
+        loading = Loading(digest, rules, shelf or {}, self._partial, self._blobs)
         try:
             while missing := await asyncio.to_thread(loading.missing):
                 async for blobs in fetched(missing):
@@ -164,28 +187,52 @@ class Follower:
             self._partial = loading.blobs  # what came is good, and need not come again
             raise
         self._partial = {}
-        assert loading.epoch is not None
-        found = loading.epoch["number"]
-        if number is not None and found != number:
-            raise FormatError(f"the pointer says epoch {number}, but names epoch {found}")
-        built = await asyncio.to_thread(loading.build, self.snapshot)
-        await self._remember(Mark(found, digest))
-        self._swap(built, loading.blobs)
+        return loading
 
-    def _swap(self, built: Snapshot, blobs: dict[bytes, bytes]) -> None:
-        # Freeing the tables of 10,000 apps takes 50 ms, which the event loop has not: a thread does
-        # it, and only when no check that waits for Redis still holds the snapshot.
+    async def _mapped(self, digest: bytes) -> Shelf | None:
+        try:
+            return await asyncio.to_thread(self._kept.load, digest)
+        except StoreError as fault:
+            self._say("a kept epoch is loaded anew", why=str(fault))
+            return None
+
+    async def _shelve(self, loading: Loading, shelf: Shelf | None) -> Mapping[bytes, layout.Blob]:
+        """Move the blobs into an image that all workers of the machine map, if that can be."""
+        if shelf is not None and loading.blobs.keys() <= shelf.keys():
+            return shelf
+        try:
+            await asyncio.to_thread(self._kept.save, loading.digest, loading.blobs.values())
+        except OSError as fault:
+            # A full disk costs memory, not service.
+            self._say("the epoch cannot be kept on disk", why=str(fault))
+            return loading.blobs
+        return await self._mapped(loading.digest) or loading.blobs
+
+    def _swap(self, built: Snapshot, blobs: Mapping[bytes, layout.Blob]) -> None:
         loop = asyncio.get_running_loop()
-        loop.call_later(RETIRE_SECONDS, loop.run_in_executor, None, [self.snapshot].clear)
+        loop.call_later(RETIRE_SECONDS, loop.run_in_executor, None, _retire, self.snapshot)
         self.snapshot = built
         self.activated = time.time()
         self._highest = self._mark()
         self._blobs = blobs
         self._metrics.swaps += 1
         self.swapped.set()
+        self._spare()
         log.info("epoch served", epoch=built.number, digest=built.digest.hex())
-        if self._saving is None or self._saving.done():
-            self._saving = asyncio.create_task(self._save())
+        if self._settling is None or self._settling.done():
+            self._settling = asyncio.create_task(self._settle())
+
+    def _spare(self) -> None:
+        """Take decoded programs out of the garbage collector's sight.
+
+        To walk those of 10,000 apps holds up the event loop for half a second, and no garbage is
+        in them. Whatever else lives now goes with them, and is still freed when it is let go; only
+        a cycle among it would stay for ever, and neither connections nor snapshots leave any.
+        """
+        known = 0 if self.snapshot is None else len(self.snapshot.apps.known)
+        if known != self._spared:
+            self._spared = known
+            gc.freeze()
 
     async def _remember(self, mark: Mark) -> None:
         """Write the number down before it is served: then no restart can go below it."""
@@ -195,32 +242,30 @@ class Follower:
             # A full disk must not stop a roll-back; what is lost is the guard across a restart.
             self._say("the highest epoch cannot be kept on disk", why=str(fault))
 
-    async def _save(self) -> None:
-        saved = b""
-        while self.snapshot is not None and saved != self.snapshot.digest:
-            saved = self.snapshot.digest
-            try:
-                await asyncio.to_thread(self._kept.save, saved, self._blobs)
-            except OSError as fault:
-                self._say("the epoch cannot be kept on disk", why=str(fault))
+    async def _settle(self) -> None:
+        settled = b""
+        while self.snapshot is not None and settled != self.snapshot.digest:
+            settled = self.snapshot.digest
+            if isinstance(self._blobs, Shelf):
+                try:
+                    await asyncio.to_thread(self._kept.settle, settled)
+                except OSError as fault:
+                    self._say("the kept epoch may not survive a power cut", why=str(fault))
 
     async def _fetch(self, digests: Sequence[bytes]) -> AsyncIterator[dict[bytes, bytes]]:
         async for blobs in fetch(self._link, self._keys, digests):
             yield blobs
 
     async def _restore_kept(self) -> None:
-        found = await asyncio.to_thread(self._kept.load)
-        if found is None:
+        highest = self._highest  # only that one may be served
+        if highest is None or not self._kept.path(highest.digest).exists():
             return
-        root, blobs = found
 
-        async def from_image(digests: Sequence[bytes]) -> AsyncIterator[dict[bytes, bytes]]:
-            for digest in digests:
-                if digest not in blobs:
-                    raise StoreError(f"blob {digest.hex()} is not in the kept epoch")
-            yield {digest: blobs[digest] for digest in digests}
+        async def nothing(digests: Sequence[bytes]) -> AsyncIterator[dict[bytes, bytes]]:
+            raise StoreError(f"blob {digests[0].hex()} is not in the kept epoch")
+            yield {}
 
-        await self._take(root, from_image)
+        await self._take(highest.digest, nothing, number=highest.number)
         self._become(Event.RESTORED, "restored from the disk")
 
     async def _restore_stored(self) -> None:
@@ -264,3 +309,15 @@ class Follower:
             self.activated,
             live=self.state is State.LIVE,
         )
+
+
+def _retire(snapshot: Snapshot | None) -> None:
+    """Free what was served, in a thread, when no check that waits for Redis still needs it.
+
+    Freeing the programs of 10,000 apps takes 50 ms, which the event loop has not: one by one, so
+    that it gets its turns in between. Should a check hold on for longer, it decodes its app anew.
+    """
+    if snapshot is not None:
+        known = snapshot.apps.known
+        while known:
+            known.popitem()

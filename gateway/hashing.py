@@ -21,6 +21,7 @@ PERCENT_BUCKETS = 10_000
 
 _SIDE = 100  # PERCENT_BUCKETS is _SIDE squared: a bucket is a pair of digits to base 100
 _ROUNDS = 8
+_LOW = 0xFFFF_FFFF
 _BYTES = tuple(bytes([digit]) for digit in range(_SIDE))
 
 assert _SIDE * _SIDE == PERCENT_BUCKETS
@@ -37,14 +38,30 @@ def id_hash(text: str, seed: int) -> int:
     return int(xxh3_64_intdigest(text.encode(), seed))
 
 
+_PAIRS = tuple((1 << (slot & 63)) | (1 << (slot >> 6)) for slot in range(4096))
+
+
+def filter_pattern(hashed: int) -> int:
+    """Give the bits, four at most, that an id sets in its word of the filter."""
+    return _PAIRS[hashed & 4095] | _PAIRS[(hashed >> 12) & 4095]
+
+
 def percent_key(app: str, release: str) -> int:
     """Key a release's own order of the percent buckets: it depends on (app, release) alone."""
     return int(xxh3_64_intdigest(f"{app}\0{release}".encode()))
 
 
+def scaled(hashed: int, count: int) -> int:
+    """Project a hash to 0 … count - 1 by multiply and shift (no modulo bias); count < 2**32.
+
+    That is (hashed * count) >> 64, by halves, so that compiled it fits a machine word.
+    """
+    return ((hashed >> 32) * count + ((hashed & _LOW) * count >> 32)) >> 32
+
+
 def percent_bucket(hashed: int) -> int:
-    """Project an id's hash to its percent bucket by multiply and shift (no modulo bias)."""
-    return (hashed * PERCENT_BUCKETS) >> 64
+    """Project an id's hash to its percent bucket."""
+    return scaled(hashed, PERCENT_BUCKETS)
 
 
 def percent_place(bucket: int, key: int) -> int:

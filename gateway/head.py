@@ -18,7 +18,6 @@ declined is read by aiohttp's parser from the first byte on.
 """
 
 import re
-from typing import NamedTuple
 
 from gateway.headers import is_msgpack, wants_msgpack
 from gateway.request import BODY_BYTES
@@ -32,7 +31,9 @@ HEAD_FIELDS = 100
 REMEMBERED_HEADS = 1_024
 """A phone's head differs from another's in few ways; edges add ids to it, and then it is read."""
 
-_SHAPE = re.compile(rb"POST /v1/check HTTP/1\.1(?:\r\n[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e]*)+")
+_SHAPE = re.compile(
+    rb"POST /v1/check HTTP/1\.1(?:\r\n[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e]*)+\r\n\r\n"
+)
 _FIELD = re.compile(rb"\r\n([^:]+):([^\r]*)")
 _DECLINED = frozenset(
     (
@@ -50,17 +51,20 @@ _LENGTH = re.compile(rb"[0-9]{1,5}")
 _CONNECTION = {b"keep-alive": False, b"close": True}
 
 
-class Head(NamedTuple):
+class Head:
     """What a head says: bytes of body, notation in and out, and whether the connection ends."""
 
-    length: int
-    packed_in: bool
-    packed_out: bool
-    closes: bool
+    __slots__ = ("closes", "length", "packed_in", "packed_out")
+
+    def __init__(self, length: int, packed_in: bool, packed_out: bool, closes: bool) -> None:
+        self.length = length
+        self.packed_in = packed_in
+        self.packed_out = packed_out
+        self.closes = closes
 
 
 def read_head(head: bytes) -> Head | None:
-    """Read a head without its empty line; None when the quick path does not take it."""
+    """Read a head, its empty line too; None when the quick path does not take it."""
     if len(head) > HEAD_BYTES or _SHAPE.fullmatch(head) is None:
         return None
     pairs = _FIELD.findall(head)
@@ -85,11 +89,19 @@ def _text(value: bytes | None) -> str | None:
     return None if value is None else value.decode("ascii")
 
 
-class Heads(dict[bytes, Head | None]):
-    """Heads read before: the same bytes mean the same."""
+class Heads:
+    """Heads read before: the same bytes mean the same. `known.get(head)`, else `learn(head)`."""
 
-    def __missing__(self, head: bytes) -> Head | None:
-        if len(self) >= REMEMBERED_HEADS:
-            self.clear()
-        found = self[head] = read_head(head)
+    __slots__ = ("known",)
+
+    def __init__(self) -> None:
+        self.known: dict[bytes, Head] = {}
+
+    def learn(self, head: bytes) -> Head | None:
+        """Read a head as read_head does, and remember it if the quick path takes it."""
+        found = read_head(head)
+        if found is not None:
+            if len(self.known) >= REMEMBERED_HEADS:
+                self.known.clear()
+            self.known[head] = found
         return found

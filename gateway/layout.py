@@ -63,15 +63,14 @@ reads this version and the one before (there is none yet).
 
 import hashlib
 import struct
-import types
 from collections.abc import Iterable, Iterator
-from functools import cache
-from typing import Any, BinaryIO, TypedDict, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any, BinaryIO, TypedDict, cast
 
 import msgpack
 from xxhash import xxh3_64_intdigest
 
 from gateway.errors import FormatError
+from gateway.shape import hold
 
 FORMAT = 1
 FORMATS = (1,)
@@ -84,6 +83,7 @@ _LENGTH = struct.Struct(">Q")
 _PACK_LENGTH = struct.Struct(">I")
 
 DIGEST_BYTES = 32
+_FILE_HEAD = len(_FILE_MAGIC) + DIGEST_BYTES
 BUCKET_DIGEST_BYTES = 16
 EMPTY_BUCKET = bytes(BUCKET_DIGEST_BYTES)
 FILTER_WORDS = 32
@@ -328,6 +328,9 @@ class Compiled(TypedDict):
 
 SIGNED_CONTEXT = b"tidegate epoch\0"
 
+Blob = bytes | memoryview
+"""A blob's bytes, or a view of them where they lie in a mapped file."""
+
 _KINDS: dict[type, bytes] = {
     Signed: b"E",
     Contents: b"C",
@@ -340,7 +343,7 @@ _KINDS: dict[type, bytes] = {
 _SHARD = b"H"
 
 
-def digest_of(blob: bytes) -> bytes:
+def digest_of(blob: Blob) -> bytes:
     """Name a blob: its SHA-256."""
     return hashlib.sha256(blob).digest()
 
@@ -352,13 +355,18 @@ def bucket_digest(bucket: bytes) -> bytes:
 
 def encode(shape: type, value: Any) -> bytes:
     """Encode a map of the given shape as a framed blob. Raises FormatError if it doesn't fit."""
-    _check(value, shape, shape.__name__)
+    hold(value, shape)
     return _frame(_KINDS[shape], pack_map(value))
 
 
-def decode(shape: type, blob: bytes) -> Any:
+def decode(shape: type, blob: Blob) -> Any:
     """Decode a framed blob to a map of the shape (a TypedDict above). Raises FormatError."""
     return unpack_map(shape, _unframe(_KINDS[shape], blob))
+
+
+def decode_again(blob: Blob) -> Any:
+    """Decode a framed blob that `decode` took before: without a look at its shape."""
+    return msgpack.unpackb(memoryview(blob)[_HEAD.size :])
 
 
 def pack_map(value: Any) -> bytes:
@@ -366,13 +374,13 @@ def pack_map(value: Any) -> bytes:
     return cast("bytes", msgpack.packb(_sorted(value)))
 
 
-def unpack_map(shape: type, payload: bytes | memoryview) -> Any:
+def unpack_map(shape: type, payload: Blob) -> Any:
     """Read a MessagePack map and hold it to its shape. Raises FormatError."""
     try:
         value = msgpack.unpackb(payload)
     except (ValueError, msgpack.UnpackException, RecursionError) as fault:
         raise FormatError(f"{shape.__name__} is not MessagePack: {fault}") from None
-    _check(value, shape, shape.__name__)
+    hold(value, shape)
     return value
 
 
@@ -380,7 +388,7 @@ def _frame(kind: bytes, payload: bytes) -> bytes:
     return _HEAD.pack(_MAGIC, kind[0], FORMAT, 0, xxh3_64_intdigest(payload)) + payload
 
 
-def _unframe(kind: bytes, blob: bytes) -> memoryview:
+def _unframe(kind: bytes, blob: Blob) -> memoryview:
     """Give the payload, not copied: a large copy would hold up an event loop."""
     if len(blob) < _HEAD.size:
         raise FormatError(f"a blob of {len(blob)} bytes is cut short: its head alone takes 16")
@@ -405,49 +413,6 @@ def _sorted(value: Any) -> Any:
     return value
 
 
-@cache
-def _fields(shape: type) -> dict[str, Any]:
-    return get_type_hints(shape)
-
-
-def _check(value: Any, shape: Any, place: str) -> None:
-    """Hold a decoded value to a type made of TypedDict, list, dict, unions and scalars."""
-    if isinstance(shape, type) and not get_origin(shape):
-        if hasattr(shape, "__required_keys__"):
-            fields = _fields(shape)
-            if type(value) is not dict or value.keys() != fields.keys():
-                raise FormatError(f"{place} must have exactly the fields {sorted(fields)}")
-            for name, inner in fields.items():
-                _check(value[name], inner, f"{place}.{name}")
-        elif type(value) is not shape:  # exact: True is no int here
-            raise FormatError(f"{place} must be {shape.__name__}, not {type(value).__name__}")
-        return
-    origin, inners = get_origin(shape), get_args(shape)
-    if origin is list:
-        _check(value, list, place)
-        for item in value:
-            _check(item, inners[0], place)
-    elif origin is dict:
-        _check(value, dict, place)
-        for key, item in value.items():
-            _check(key, inners[0], place)
-            _check(item, inners[1], place)
-    else:
-        assert origin in (Union, types.UnionType)
-        _check_union(value, inners, place)
-
-
-def _check_union(value: Any, shapes: tuple[Any, ...], place: str) -> None:
-    for shape in shapes:
-        try:
-            _check(value, shape, place)
-        except FormatError as fault:
-            reason = fault
-        else:
-            return
-    raise reason
-
-
 def encode_bits(bits: int) -> bytes:
     """Write a bitmap of ranks."""
     return bits.to_bytes((bits.bit_length() + 7) // 8, "little")
@@ -463,15 +428,21 @@ def encode_shard(digests: bytes, words: bytes) -> bytes:
     return _frame(_SHARD, digests + words)
 
 
-def decode_shard(blob: bytes) -> tuple[bytes, bytes]:
+def decode_shard(blob: Blob) -> tuple[bytes, bytes]:
     """Split a shard into digests and filter words. Raises FormatError."""
+    digests, words = view_shard(blob)
+    return digests.tobytes(), words.tobytes()
+
+
+def view_shard(blob: Blob) -> tuple[memoryview, memoryview]:
+    """Split a shard as `decode_shard` does, but copy nothing."""
     payload = _unframe(_SHARD, blob)
     each = BUCKET_DIGEST_BYTES + 8 * FILTER_WORDS
     count, rest = divmod(len(payload), each)
     if rest or not 0 < count <= SHARD_BUCKETS:
         raise FormatError(f"a shard of {len(payload)} payload bytes holds no whole buckets")
     border = count * BUCKET_DIGEST_BYTES
-    return payload[:border].tobytes(), payload[border:].tobytes()
+    return payload[:border], payload[border:]
 
 
 def encode_pack(buckets: Iterable[bytes]) -> bytes:
@@ -537,7 +508,7 @@ def decode_pointer(text: bytes) -> tuple[int, bytes]:
     return found
 
 
-def write_file(target: BinaryIO, root: bytes, blobs: Iterable[bytes]) -> None:
+def write_file(target: BinaryIO, root: bytes, blobs: Iterable[Blob]) -> None:
     """Write an image file: magic, root digest, then each blob behind its length in 8 bytes."""
     target.write(_FILE_MAGIC + root)
     for blob in blobs:
@@ -551,10 +522,7 @@ def read_file(source: BinaryIO) -> tuple[bytes, Iterator[tuple[bytes, bytes]]]:
     The root's blob may be missing when the file was cut between two blobs: whoever resolves the
     root finds out, because every blob is looked up by its digest.
     """
-    head = source.read(len(_FILE_MAGIC) + DIGEST_BYTES)
-    if len(head) != len(_FILE_MAGIC) + DIGEST_BYTES or not head.startswith(_FILE_MAGIC):
-        raise FormatError("this is no Tidegate image file: it does not start with TGF1")
-    return head[len(_FILE_MAGIC) :], _read_blobs(source)
+    return _file_root(source.read(_FILE_HEAD)), _read_blobs(source)
 
 
 def _read_blobs(source: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
@@ -565,3 +533,26 @@ def _read_blobs(source: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
         if len(blob) != _LENGTH.unpack(length)[0]:
             raise FormatError("an image file is cut short")
         yield digest_of(blob), blob
+
+
+def view_file(data: memoryview) -> tuple[bytes, Iterator[tuple[bytes, slice]]]:
+    """Read a mapped image file as `read_file` does, but give where each blob lies in `data`."""
+    return _file_root(data[:_FILE_HEAD].tobytes()), _view_blobs(data)
+
+
+def _view_blobs(data: memoryview) -> Iterator[tuple[bytes, slice]]:
+    end = _FILE_HEAD
+    while end < len(data):
+        start = end + _LENGTH.size
+        if start > len(data):
+            raise FormatError("an image file is cut short")
+        end = start + _LENGTH.unpack_from(data, end)[0]
+        if end > len(data):
+            raise FormatError("an image file is cut short")
+        yield digest_of(data[start:end]), slice(start, end)
+
+
+def _file_root(head: bytes) -> bytes:
+    if len(head) != _FILE_HEAD or not head.startswith(_FILE_MAGIC):
+        raise FormatError("this is no Tidegate image file: it does not start with TGF1")
+    return head[len(_FILE_MAGIC) :]

@@ -37,11 +37,14 @@ log = structlog.get_logger()
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
-def bind(endpoint: Endpoint, variable: Variable) -> socket.socket:
-    """Bind a listening socket. Raises ConfigError that names the line to type."""
+def bind(endpoint: Endpoint, variable: Variable, *, shared: bool = False) -> socket.socket:
+    """Bind a listening socket. Raises ConfigError that names the line to type.
+
+    Several that are `shared` may be bound to one port; the kernel spreads connections over them.
+    """
     family = socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET
     try:
-        bound = socket.create_server(endpoint, family=family, backlog=BACKLOG)
+        bound = socket.create_server(endpoint, family=family, backlog=BACKLOG, reuse_port=shared)
     except OSError as fault:
         place = f"{endpoint.host}:{endpoint.port}"
         sentence = f"cannot listen on {place}: {fault.strerror or fault}."
@@ -55,6 +58,24 @@ def bind(endpoint: Endpoint, variable: Variable) -> socket.socket:
         # closing waits for it too: without this, such a connection stays for ever.
         bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_SECONDS * 1_000)
     return bound
+
+
+def bind_several(endpoint: Endpoint, variable: Variable, count: int) -> list[socket.socket]:
+    """Bind so many listening sockets to one port. Raises ConfigError as `bind` does."""
+    if endpoint.port:
+        # A second gateway started by mistake would be let in to share the port: ask first.
+        bind(endpoint, variable).close()
+    bound = [bind(endpoint, variable, shared=True)]
+    same = Endpoint(endpoint.host, bound[0].getsockname()[1])
+    while len(bound) < count:
+        bound.append(bind(same, variable, shared=True))
+    return bound
+
+
+def shown(bound: socket.socket) -> str:
+    """Write where a socket listens, as HOST:PORT."""
+    host, port = bound.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 class _Connection(web.RequestHandler):
@@ -113,8 +134,7 @@ class Listener:
         front: Callable[[Callable[[], Any]], Quick] | None = None,
     ) -> None:
         """`front` makes what stands before aiohttp, from what makes aiohttp's connections."""
-        host, port = bound.getsockname()[:2]
-        self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self.address = shown(bound)
         self._bound = bound
         self._handle = handle
         self._make_front = front
@@ -138,9 +158,13 @@ class Listener:
         if self._front is not None:
             self._front.draining = True
 
+    def is_empty(self) -> bool:
+        """Tell whether there is no connection."""
+        return not self._http.connections and not (self._front and self._front.connections)
+
     async def stop(self, busy: Collection[object]) -> None:
         """Stop accepting, let what came be answered, close. `busy` are connections with work."""
-        await self._stop_accepting()
+        await self.stop_accepting()
         await asyncio.sleep(SETTLE_SECONDS)
         for _ in range(FINISH_TURNS):
             for connection in self._http.connections:
@@ -155,12 +179,15 @@ class Listener:
             await asyncio.sleep(TURN_SECONDS)
         await self._http.shutdown(1.0)
 
-    async def _stop_accepting(self) -> None:
+    async def stop_accepting(self) -> None:
         """Close the listening socket, but first accept whoever the kernel has accepted already.
 
         They would get a reset otherwise, perhaps with a request on its way. The duplicate keeps
-        the socket open until its queue is empty.
+        the socket open until its queue is empty. (What other processes have open too would not
+        need that, nor is it harmed.) Once is enough; more often does nothing.
         """
+        if self._spare.fileno() < 0:
+            return
         loop = asyncio.get_running_loop()
         self._server.close()
         await asyncio.sleep(0.01)  # the event loop lets go of its descriptor in its next turns

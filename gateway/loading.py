@@ -48,10 +48,10 @@ def hold_to_history(found: Mark, highest: Mark | None) -> None:
 class Loading:
     """One epoch on its way in; every blob is held to its digest."""
 
-    def __init__(self, digest: bytes, rules: Rules, have: Mapping[bytes, bytes]) -> None:
+    def __init__(self, digest: bytes, rules: Rules, *have: Mapping[bytes, layout.Blob]) -> None:
         """`have` gives blobs that were verified before, by digest."""
         self.digest = digest
-        self.blobs: dict[bytes, bytes] = {}
+        self.blobs: dict[bytes, layout.Blob] = {}
         self.epoch: layout.Epoch | None = None
         self._rules = rules
         self._have = have
@@ -62,8 +62,9 @@ class Loading:
         """Name the blobs to fetch next; none when all are here. Raises FormatError."""
         while True:
             for digest in self._needed:
-                if digest not in self.blobs and digest in self._have:
-                    self.blobs[digest] = self._have[digest]
+                source = next((each for each in self._have if digest in each), None)
+                if source is not None and digest not in self.blobs:
+                    self.blobs[digest] = source[digest]
             missing = [digest for digest in dict.fromkeys(self._needed) if digest not in self.blobs]
             if missing or self._contents is not None:
                 return missing
@@ -76,13 +77,16 @@ class Loading:
                 raise StoreError(f"blob {digest.hex()} is damaged: its bytes have another digest")
             self.blobs[digest] = blob
 
-    def build(self, previous: "snapshot.Snapshot | None") -> "snapshot.Snapshot":
-        """Build the snapshot. Raises FormatError."""
+    def build(
+        self,
+        previous: "snapshot.Snapshot | None",
+        blobs: Mapping[bytes, layout.Blob] | None = None,
+    ) -> "snapshot.Snapshot":
+        """Build the snapshot, out of `blobs` if they are elsewhere by now. Raises FormatError."""
         assert self.epoch is not None
         assert self._contents is not None
-        return snapshot.build(
-            self.digest, self.epoch, self._contents, self.blobs.__getitem__, previous
-        )
+        blob = (self.blobs if blobs is None else blobs).__getitem__
+        return snapshot.build(self.digest, self.epoch, self._contents, blob, previous)
 
     def _look_further(self) -> None:
         """Read the blobs that name others: first the epoch, then its contents."""

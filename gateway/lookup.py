@@ -1,27 +1,29 @@
 """Bucket look-ups in Redis: those of all checks of one moment in one round trip.
 
 A check asks (`begin` and `finish`, or `members`); what is asked in one turn of the event loop
-leaves together, as a pipeline of single-key reads (on a Cluster one a node). Nothing here waits
-without bound, and no exception reaches a check: an id that could not be looked up in time is
-unknown, None, which the decision core knows how to treat. A bucket that is missing or damaged is a
-fault, never "not a member".
+leaves together, and what is asked while enough is under way gathers for the next round trip
+(reader.py makes them). A bucket that comes goes straight to the checks that wait for it, without
+a future, a task or a turn of the loop: those would cost more than deciding does.
+
+Nothing here waits without bound, and no exception reaches a check: an id that could not be looked
+up in time is unknown, None, which the decision core knows how to treat. A bucket that is missing
+or damaged is a fault, never "not a member".
 """
 
 import asyncio
-from collections import deque
-from collections.abc import Iterable
-from typing import NamedTuple, Protocol
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Protocol
 
 import structlog
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
 from gateway import layout
 from gateway.breaker import Breaker
 from gateway.errors import FormatError
 from gateway.keys import Keys
-from gateway.link import AsyncLink
 from gateway.metrics import Lookups
+from gateway.reader import Reader, Value
 
 BATCH = 500
 """Buckets in one round trip: some 600 KB."""
@@ -29,17 +31,39 @@ BATCH = 500
 ROUND_TRIPS = 4
 """Round trips under way at once; while all are, what is asked gathers for the next one."""
 
-ROUND_TRIP_SECONDS = 1.0
-"""When a round trip is given up; the checks that asked have long been answered."""
-
 CONFIRMED = 100_000
-"""Ids whose membership is remembered, some 25 MB."""
+"""Ids whose membership is remembered, some 30 MB."""
 
 LOGGED = 1_000
 
 log = structlog.get_logger()
 
-Answer = asyncio.Future[bytes | None]
+
+class Answer:
+    """A bucket that was asked for; once `done`, `bucket` is its bytes, or None if none came."""
+
+    __slots__ = ("_calls", "bucket", "digest", "done")
+
+    def __init__(self, digest: bytes) -> None:
+        self.digest = digest
+        self.bucket: bytes | None = None
+        self.done = False
+        self._calls: list[Callable[[], None]] = []
+
+    def then(self, call: Callable[[], None]) -> None:
+        """Call when this is done, which it is not yet."""
+        self._calls.append(call)
+
+    def give(self, bucket: bytes | None) -> None:
+        """Be done, and go on with whoever waits for this; one's failure is not the next one's."""
+        self.bucket = bucket
+        self.done = True
+        calls, self._calls = self._calls, []
+        for call in calls:
+            try:
+                call()
+            except Exception:
+                log.exception("a check failed after its look-up")
 
 
 class Buckets(Protocol):
@@ -56,24 +80,51 @@ class Buckets(Protocol):
         ...
 
 
-class Asked(NamedTuple):
-    """A bucket that was asked for on behalf of an id; `answer` is its bytes, or None."""
+Asked = tuple[int, Answer]
+"""The hash of an id, and the bucket that was asked for on its behalf."""
 
-    hashed: int
-    digest: bytes
-    answer: Answer
+
+class _Trip:
+    """A round trip: see reader.Trip, which this is."""
+
+    __slots__ = ("_again", "_answers", "_keys", "_lookup", "left")
+
+    def __init__(self, lookup: "Lookup", keys: Keys, answers: list[Answer]) -> None:
+        self.left = len(answers)
+        self._answers = answers
+        self._keys = keys
+        self._lookup = lookup
+        self._again = True
+
+    def wanted(self) -> list[bytes]:
+        """Give the keys that are still to be read."""
+        name = self._keys.bucket
+        return [name(answer.digest).encode() for answer in self._answers[-self.left :]]
+
+    def take(self, values: Sequence[Value]) -> None:
+        """Take the next values."""
+        begin = len(self._answers) - self.left
+        self.left -= len(values)
+        self._lookup.arrived(self._answers[begin : begin + len(values)], values, not self.left)
+
+    def fail(self, why: str) -> None:
+        """Give up."""
+        self._lookup.failed(self._answers[-self.left :], why)
+
+    def once_more(self) -> bool:
+        """Ask again once, while somebody waits."""
+        again, self._again = self._again, False
+        return again and not _all_done(self._answers)
 
 
 class Lookup:
     """The memberships of ids, from memory or from Redis."""
 
     def __init__(
-        self, link: AsyncLink, keys: Keys, counts: Lookups, *, timeout_seconds: float, limit: int
+        self, reader: Reader, keys: Keys, counts: Lookups, *, timeout_seconds: float, limit: int
     ) -> None:
         """`timeout_seconds` is the longest a check waits; `limit` bounds the buckets asked for."""
-        # A connection that died while idle is worth one more try, at once; more is the breaker's.
-        link.set_retry(Retry(NoBackoff(), 1))
-        self._link = link
+        self._reader = reader
         self._keys = keys
         self._counts = counts
         self._timeout = timeout_seconds
@@ -82,29 +133,39 @@ class Lookup:
         self._failed_at = 0.0
         self._failing = False
         self._waiting: dict[bytes, Answer] = {}
-        self._turn: dict[bytes, Answer] = {}
-        self._queue: deque[tuple[bytes, Answer]] = deque()
-        self._under_way: set[asyncio.Task[None]] = set()
-        self._confirmed: dict[int, tuple[bytes, int]] = {}
+        self._turn: list[Answer] = []
+        self._queue: deque[Answer] = deque()
+        self._under_way = 0
+        # What was asked in each of the last turns, and when; one timer serves them all.
+        self._turns: deque[tuple[float, list[Answer]]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+        # Ordered, as the oldest of a dict is found by walking over all that were deleted.
+        self._confirmed: OrderedDict[int, tuple[bytes, int]] = OrderedDict()
+        # What `_confirmed` is of.
+        self._contents: layout.Contents | None = None
         self._meaning: tuple[bytes, bytes] = (b"", b"")
         self._logged: set[bytes] = set()
 
     async def members(self, snapshot: Buckets, hashes: Iterable[int]) -> dict[int, int | None]:
         """Give each hash its mask of lists, or None where it could not be known in time."""
         found, asked = self.begin(snapshot, hashes)
-        if asked:
-            # Unlike `await answer`, this does not cancel what other checks wait for too.
-            await asyncio.wait({each.answer for each in asked})
+        for _, answer in asked:
+            if not answer.done:
+                woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                answer.then(partial(_wake, woken))
+                await woken
         return self.finish(snapshot, found, asked)
 
     def begin(
         self, snapshot: Buckets, hashes: Iterable[int]
     ) -> tuple[dict[int, int | None], list[Asked]]:
         """Give what is known at once, and what Redis was asked for; `finish` takes both."""
-        meaning = _meaning(snapshot)
-        if meaning != self._meaning:
-            self._meaning = meaning
-            self._confirmed.clear()
+        if snapshot.contents is not self._contents:
+            self._contents = snapshot.contents
+            meaning = _meaning(snapshot.contents)
+            if meaning != self._meaning:
+                self._meaning = meaning
+                self._confirmed.clear()
         found: dict[int, int | None] = {}
         asked: list[Asked] = []
         for hashed in hashes:
@@ -118,38 +179,38 @@ class Lookup:
             elif (answer := self._ask(digest)) is None:
                 found[hashed] = None
             else:
-                asked.append(Asked(hashed, digest, answer))
+                asked.append((hashed, answer))
         return found, asked
 
     def finish(
         self, snapshot: Buckets, found: dict[int, int | None], asked: Iterable[Asked]
     ) -> dict[int, int | None]:
         """Add to `found` what was asked for; every answer must be done."""
-        for hashed, digest, answer in asked:
-            bucket = answer.result()
-            found[hashed] = None if bucket is None else self._read(snapshot, hashed, digest, bucket)
+        for hashed, answer in asked:
+            found[hashed] = None if answer.bucket is None else self._read(snapshot, hashed, answer)
         return found
 
     async def close(self) -> None:
-        """Give up what is under way and close the connections."""
-        for task in self._under_way:
-            task.cancel()
-        await asyncio.gather(*self._under_way, return_exceptions=True)
-        await self._link.aclose()
+        """Forget what is asked for, and close the connections."""
+        if self._timer is not None:
+            self._timer.cancel()
+        await self._reader.close()
 
-    def _read(self, snapshot: Buckets, hashed: int, digest: bytes, bucket: bytes) -> int | None:
+    def _read(self, snapshot: Buckets, hashed: int, answer: Answer) -> int | None:
+        assert answer.bucket is not None
         try:
-            mask = snapshot.lists_of(hashed, bucket)
+            mask = snapshot.lists_of(hashed, answer.bucket)
         except FormatError as fault:
             self._counts.damaged += 1
-            self._log_once(digest, f"a bucket of ids is damaged in Redis: {fault}")
+            self._log_once(answer.digest, f"a bucket of ids is damaged in Redis: {fault}")
             return None
         if not mask:
             self._counts.false_positives += 1
-        if _meaning(snapshot) == self._meaning:  # an epoch may have been swapped in meanwhile
+        if snapshot.contents is self._contents or _meaning(snapshot.contents) == self._meaning:
+            # Else an epoch was swapped in meanwhile, by which the mask's bits mean other lists.
             if len(self._confirmed) >= CONFIRMED:
-                del self._confirmed[next(iter(self._confirmed))]
-            self._confirmed[hashed] = digest, mask
+                self._confirmed.popitem(last=False)
+            self._confirmed[hashed] = answer.digest, mask
         return mask
 
     def _ask(self, digest: bytes) -> Answer | None:
@@ -165,55 +226,62 @@ class Lookup:
             return None
         if not self._turn:
             loop.call_soon(self._end_turn)
-        self._waiting[digest] = self._turn[digest] = answer = loop.create_future()
+        self._waiting[digest] = answer = Answer(digest)
+        self._turn.append(answer)
         return answer
 
     def _end_turn(self) -> None:
         loop = asyncio.get_running_loop()
-        turn, self._turn = self._turn, {}
-        loop.call_later(self._timeout, self._expire, turn, loop.time())
+        now = loop.time()
+        turn, self._turn = self._turn, []
+        while self._turns and _all_done(self._turns[0][1]):
+            self._turns.popleft()
+        self._turns.append((now, turn))
+        if self._timer is None:
+            self._timer = loop.call_later(self._timeout, self._expire)
         self._counts.buckets += len(turn)
-        self._queue.extend(turn.items())
+        self._queue.extend(turn)
         self._send()
 
     def _send(self) -> None:
-        while self._queue and len(self._under_way) < ROUND_TRIPS:
-            batch: list[tuple[bytes, Answer]] = []
+        while self._queue and self._under_way < ROUND_TRIPS:
+            batch: list[Answer] = []
             while self._queue and len(batch) < BATCH:
-                digest, answer = self._queue.popleft()
-                if not answer.done():  # else it waited too long in the queue
-                    batch.append((digest, answer))
+                answer = self._queue.popleft()
+                if not answer.done:  # else it waited too long in the queue
+                    batch.append(answer)
             if batch:
-                task = asyncio.get_running_loop().create_task(self._round_trip(batch))
-                self._under_way.add(task)
-                task.add_done_callback(self._sent)
+                self._under_way += 1
+                self._counts.round_trips += 1
+                self._reader.fetch(_Trip(self, self._keys, batch))
 
-    def _sent(self, task: asyncio.Task[None]) -> None:
-        self._under_way.discard(task)
-        if not task.cancelled():
-            self._send()
-
-    async def _round_trip(self, batch: list[tuple[bytes, Answer]]) -> None:
-        self._counts.round_trips += 1
-        values: list[object]
-        try:
-            async with asyncio.timeout(ROUND_TRIP_SECONDS):
-                pipeline = self._link.pipeline(transaction=False)
-                for digest, _ in batch:
-                    pipeline.get(self._keys.bucket(digest))
-                values = await pipeline.execute(raise_on_error=False)
-        except Exception as fault:  # noqa: BLE001 - law 9: whatever it is, no check fails of it
-            values = [fault] * len(batch)
+    def arrived(self, answers: list[Answer], values: Sequence[Value], whole: bool) -> None:
+        """Hand on what a round trip has brought; when that is all of it, begin the next first."""
         faults = [value for value in values if isinstance(value, Exception)]
-        if len(faults) == len(values):
+        if values and len(faults) == len(values):
             self._fail(str(faults[0]) or type(faults[0]).__name__)
-        elif any(not answer.done() for _, answer in batch):  # it was in time for somebody
+        elif not _all_done(answers):  # it was in time for somebody
             self._succeed()
-        for (digest, answer), value in zip(batch, values, strict=True):
-            if self._waiting.get(digest) is answer:
-                del self._waiting[digest]
-            if not answer.done():
-                answer.set_result(self._bucket(digest, value))
+        if whole:
+            self._under_way -= 1
+            self._send()
+        for answer, value in zip(answers, values, strict=True):
+            self._give(answer, self._bucket(answer.digest, value))
+
+    def failed(self, answers: list[Answer], why: str) -> None:
+        """Give up a round trip."""
+        self._fail(why)
+        self._under_way -= 1
+        self._counts.errors += len(answers)
+        for answer in answers:
+            self._give(answer, None)
+        self._send()
+
+    def _give(self, answer: Answer, bucket: bytes | None) -> None:
+        if self._waiting.get(answer.digest) is answer:
+            del self._waiting[answer.digest]
+        if not answer.done:
+            answer.give(bucket)
 
     def _bucket(self, digest: bytes, value: object) -> bytes | None:
         if isinstance(value, bytes):
@@ -225,17 +293,27 @@ class Lookup:
             self._counts.errors += 1
         return None
 
-    def _expire(self, turn: dict[bytes, Answer], asked_at: float) -> None:
-        late = 0
-        for digest, answer in turn.items():
-            if not answer.done():
-                late += 1
-                self._waiting.pop(digest, None)
-                answer.set_result(None)
-        self._counts.timeouts += late
+    def _expire(self) -> None:
+        """Answer those that have waited too long, and see when to look again."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        late: list[Answer] = []
         # Turns that waited for the same stall are one failure, not as many as there were turns.
-        if late and asked_at >= self._failed_at:
+        stalled = False
+        while self._turns and self._turns[0][0] + self._timeout <= now:
+            asked_at, turn = self._turns.popleft()
+            waiting = [answer for answer in turn if not answer.done]
+            stalled = stalled or bool(waiting and asked_at >= self._failed_at)
+            late += waiting
+        self._timer = None
+        if self._turns:
+            left = self._turns[0][0] + self._timeout - now
+            self._timer = loop.call_later(left, self._expire)
+        self._counts.timeouts += len(late)
+        if stalled:
             self._fail(f"no answer within {self._timeout * 1000:.0f} ms")
+        for answer in late:
+            self._give(answer, None)
 
     def _fail(self, reason: str) -> None:
         now = asyncio.get_running_loop().time()
@@ -257,7 +335,19 @@ class Lookup:
             log.error(sentence, bucket=digest.hex())
 
 
-def _meaning(snapshot: Buckets) -> tuple[bytes, bytes]:
+def _meaning(contents: layout.Contents) -> tuple[bytes, bytes]:
     """Tell what a mask's bits depend on besides the bucket: the lists, and the sets of lists."""
-    membership = snapshot.contents["membership"]
-    return snapshot.contents["settings"], b"" if membership is None else membership["sets"]
+    membership = contents["membership"]
+    return contents["settings"], b"" if membership is None else membership["sets"]
+
+
+def _all_done(answers: list[Answer]) -> bool:
+    for answer in answers:  # noqa: SIM110 - compiled, a loop is no generator
+        if not answer.done:
+            return False
+    return True
+
+
+def _wake(woken: asyncio.Future[None]) -> None:
+    if not woken.done():  # else its check was cancelled
+        woken.set_result(None)

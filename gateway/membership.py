@@ -1,7 +1,7 @@
 """Which lists an id is on: the filter, then the one bucket that tells; and regular expressions.
 
     mask = 0
-    if table.likely(hashed):                      # no round trip for who is on no list
+    if table.may_hold(hashed):                      # no round trip for who is on no list
         wanted = table.bucket_of(hashed)          # the bucket's digest, and so its key in Redis
         mask = table.lists_of(hashed, fetched)    # exact; raises rather than guess
     mask |= expressions.mask("user", user)
@@ -21,6 +21,7 @@ import re2
 
 from gateway import layout
 from gateway.errors import FormatError
+from gateway.hashing import filter_pattern, scaled
 
 _CHUNK = 1 << 12  # entries that one call looks at, so that none holds up an event loop
 _SHARD_WORDS = layout.SHARD_BUCKETS * layout.FILTER_WORDS
@@ -32,8 +33,9 @@ class MembershipTable:
     """The hashed buckets of all id lists of an epoch, but for the buckets themselves.
 
     Made from the decoded Membership and Sets, the shards' blobs in order, and each list's bit.
-    Raises FormatError when these do not fit one another. Sets stay packed columns (8 bytes a set
-    and 4 a list on it); no call on the way holds the GIL for longer than copying one takes.
+    Raises FormatError when these do not fit one another. Shards are not copied: those of a mapped
+    file stay there. Sets stay packed columns (8 bytes a set and 4 a list on it); no call on the
+    way holds the GIL for longer than copying one takes.
     """
 
     __slots__ = (
@@ -55,7 +57,7 @@ class MembershipTable:
         self,
         membership: layout.Membership,
         sets: layout.Sets,
-        shards: Sequence[bytes],
+        shards: Sequence[layout.Blob],
         positions: Mapping[str, int],
     ) -> None:
         self._buckets = membership["buckets"]
@@ -74,19 +76,18 @@ class MembershipTable:
         self._prefix = remainder_bits // 8
         self._load_sets(sets, positions)
 
-    def _load_shards(self, shards: Sequence[bytes]) -> None:
-        # By shard, as they came: one array of all would be copied as it grows.
-        self._digests: list[bytes] = []
-        self._words: list[array[int]] = []
+    def _load_shards(self, shards: Sequence[layout.Blob]) -> None:
+        self._digests: list[memoryview] = []
+        self._words: list[memoryview] = []  # of words; a look-up takes as long as in an array
         left = self._buckets
         for shard in shards:
-            digests, words = layout.decode_shard(shard)
+            digests, words = layout.view_shard(shard)
             wanted = min(left, layout.SHARD_BUCKETS)
             if len(digests) != wanted * layout.BUCKET_DIGEST_BYTES:
                 raise FormatError(f"a shard does not hold {wanted} buckets")
             left -= wanted
             self._digests.append(digests)
-            self._words.append(_numbers("Q", words))
+            self._words.append(_words(words))
         if left:
             raise FormatError(f"{len(shards)} shards do not hold all {self._buckets} buckets")
 
@@ -113,17 +114,19 @@ class MembershipTable:
             if max(self._members[start : start + _CHUNK]) >= len(self._positions):
                 raise FormatError("a membership set names no known list")
 
-    def likely(self, hashed: int) -> bool:
+    def may_hold(self, hashed: int) -> bool:
         """Tell whether the id of this hash may be on a list; False is certain."""
-        pattern = layout.filter_pattern(hashed)
-        shard, word = divmod((hashed * self._word_count) >> 64, _SHARD_WORDS)
-        return self._words[shard][word] & pattern == pattern
+        place = scaled(hashed, self._word_count)
+        pattern = filter_pattern(hashed)
+        word = self._words[place // _SHARD_WORDS][place % _SHARD_WORDS]
+        return word & pattern == pattern
 
     def bucket_of(self, hashed: int) -> bytes:
         """Give the digest of the hash's bucket; layout.EMPTY_BUCKET: there is none, nor members."""
-        shard, place = divmod((hashed * self._buckets) >> 64, layout.SHARD_BUCKETS)
+        bucket = scaled(hashed, self._buckets)
+        shard, place = divmod(bucket, layout.SHARD_BUCKETS)
         start = place * layout.BUCKET_DIGEST_BYTES
-        return self._digests[shard][start : start + layout.BUCKET_DIGEST_BYTES]
+        return bytes(self._digests[shard][start : start + layout.BUCKET_DIGEST_BYTES])
 
     def lists_of(self, hashed: int, bucket: bytes) -> int:
         """Give the mask of the lists that the id of this hash is on, 0 for none.
@@ -168,7 +171,12 @@ def _column(name: str, data: bytes) -> "array[int]":
     return _numbers("I", data)
 
 
-def _numbers(code: str, data: bytes) -> "array[int]":
+def _words(data: memoryview) -> memoryview:
+    """See little-endian 64-bit numbers where they lie, if this machine's are like that."""
+    return data.cast("Q") if sys.byteorder == "little" else memoryview(_numbers("Q", data))
+
+
+def _numbers(code: str, data: layout.Blob) -> "array[int]":
     """Read little-endian numbers as an array of this type code."""
     numbers = array(code, data)
     if sys.byteorder == "big":

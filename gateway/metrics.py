@@ -2,12 +2,15 @@
 
 Counting is an increment of a plain integer; names and labels are made when somebody scrapes. No
 label value ever comes from a request: apps and releases come from the epoch, statuses from code.
+
+Of several workers each counts for itself, and hands on its counts as plain numbers by name; their
+parent adds what each has gained since it was last heard, so that a sum never goes backwards.
 """
 
 import time
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import (
@@ -25,6 +28,10 @@ OTHER = "other"
 LATENCY_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 
 _STATUSES = 16  # more than there are statuses, which `other` may need all at once
+_PLAIN = ("handed_over", "overloads", "failures", "swaps", "refused_epochs", "redis_errors")
+
+Counts = dict[tuple[str, ...], float]
+"""Counts by what is counted and its labels, as ("answers", app, release, status)."""
 
 
 class Histogram:
@@ -39,7 +46,12 @@ class Histogram:
 
     def observe(self, value: float) -> None:
         """Count one observation."""
-        self.counts[bisect_left(self.bounds, value)] += 1
+        at = 0
+        for bound in self.bounds:  # no bisection: nearly all are below the first
+            if value <= bound:
+                break
+            at += 1
+        self.counts[at] += 1
         self.total += value
 
     def buckets(self) -> list[tuple[str, float]]:
@@ -71,7 +83,8 @@ class Lookups:
 class Served:
     """The served epoch, as the follower knows it; times are Unix seconds.
 
-    It is `live` when it is the one that Redis names.
+    It is `live` when it is the one that Redis names. Of several workers it is the lowest, which
+    is live when all are.
     """
 
     number: int
@@ -88,37 +101,80 @@ class Metrics:
         self._responses = [0] * 6
         self.latency = Histogram(LATENCY_SECONDS)
         self.lookups = Lookups()
+        self.handed_over = 0
         self.overloads = 0
         self.failures = 0
         self.swaps = 0
         self.refused_epochs = 0
         self.redis_errors = 0
         self.served: Callable[[], Served | None] = lambda: None
+        self.workers: Callable[[], int] | None = None
+        self.worker_ends = 0
 
     def count(self, outcomes: Iterable[tuple[str, str, str]]) -> None:
         """Count what one check answered: (app, release, status) for each app asked."""
         counts = self._outcomes
         for outcome in outcomes:
-            if outcome in counts:
-                counts[outcome] += 1
-            else:
+            known = counts.get(outcome)
+            if known is None:
                 self._count_new(outcome)
+            else:
+                counts[outcome] = known + 1
 
-    def _count_new(self, outcome: tuple[str, str, str]) -> None:
-        if len(self._outcomes) >= MAX_SERIES - _STATUSES:
+    def _count_new(self, outcome: tuple[str, str, str], times: int = 1) -> None:
+        if outcome not in self._outcomes and len(self._outcomes) >= MAX_SERIES - _STATUSES:
             outcome = (OTHER, OTHER, outcome[2])
-        self._outcomes[outcome] = self._outcomes.get(outcome, 0) + 1
+        self._outcomes[outcome] = self._outcomes.get(outcome, 0) + times
 
     def respond(self, status: int, seconds: float) -> None:
         """Count one HTTP answer to a client, and how long it took."""
         self._responses[status // 100] += 1
         self.latency.observe(seconds)
 
+    def counts(self) -> Counts:
+        """Give all counts as plain numbers, for another process to add."""
+        latency = self.latency
+        found: Counts = {(name,): getattr(self, name) for name in _PLAIN}
+        found |= {("answers", *outcome): count for outcome, count in self._outcomes.items()}
+        found |= {("responses", str(at)): count for at, count in enumerate(self._responses)}
+        found |= {("latency", str(at)): count for at, count in enumerate(latency.counts)}
+        found |= {("lookups", name): count for name, count in asdict(self.lookups).items()}
+        found["latency_total",] = latency.total
+        return found
+
+    def add(self, now: Counts, before: Counts) -> None:
+        """Add what another process has counted since `before`; pass over what is not known here."""
+        for key, count in now.items():
+            gained = count - before.get(key, 0)
+            match key:
+                case _ if not gained:
+                    pass
+                case ("answers", app, release, status):
+                    self._count_new((app, release, status), int(gained))
+                case ("responses", at) if int(at) < len(self._responses):
+                    self._responses[int(at)] += int(gained)
+                case ("latency", at) if int(at) < len(self.latency.counts):
+                    self.latency.counts[int(at)] += int(gained)
+                case ("latency_total",):
+                    self.latency.total += gained
+                case ("lookups", name) if hasattr(self.lookups, name):
+                    setattr(self.lookups, name, getattr(self.lookups, name) + int(gained))
+                case (name,) if name in _PLAIN:
+                    setattr(self, name, getattr(self, name) + int(gained))
+
     def collect(self) -> Iterator[Metric]:
         """Give all counts as Prometheus metrics."""
+        yield from self._workers()
         yield from self._traffic()
         yield from self._epoch()
         yield from self._redis()
+
+    def _workers(self) -> Iterator[Metric]:
+        if self.workers is not None:
+            text = "Workers that serve an epoch; TIDEGATE_WORKERS of them when all is well."
+            yield GaugeMetricFamily("tidegate_workers", text, self.workers())
+            text = "Workers that ended unasked, and were replaced."
+            yield CounterMetricFamily("tidegate_worker_ends", text, self.worker_ends)
 
     def _traffic(self) -> Iterator[Metric]:
         apps = CounterMetricFamily(
@@ -142,7 +198,14 @@ class Metrics:
             sum_value=self.latency.total,
         )
         yield CounterMetricFamily(
-            "tidegate_overloads", "Checks refused with 503 for too many waiting.", self.overloads
+            "tidegate_handed_over",
+            "Connections that went from the quick path to aiohttp: an ordinary check never does.",
+            self.handed_over,
+        )
+        yield CounterMetricFamily(
+            "tidegate_overloads",
+            "Checks refused with 503 for having too much to do.",
+            self.overloads,
         )
         yield CounterMetricFamily(
             "tidegate_failures", "Requests answered 500: each is a bug.", self.failures
@@ -152,7 +215,11 @@ class Metrics:
         served = self.served()
         if served is not None:
             for name, text, value in (
-                ("tidegate_epoch", "Number of the served epoch.", served.number),
+                (
+                    "tidegate_epoch",
+                    "Number of the served epoch; of several workers, the lowest.",
+                    served.number,
+                ),
                 (
                     "tidegate_epoch_age_seconds",
                     "Since the served epoch was published.",
@@ -163,7 +230,11 @@ class Metrics:
                     "When this gateway began to serve its epoch.",
                     served.activated,
                 ),
-                ("tidegate_epoch_live", "1 if Redis names the served epoch.", int(served.live)),
+                (
+                    "tidegate_epoch_live",
+                    "1 if Redis names the served epoch; of several workers, every one's.",
+                    int(served.live),
+                ),
             ):
                 yield GaugeMetricFamily(name, text, value)
         yield CounterMetricFamily("tidegate_epoch_swaps", "Epochs taken into service.", self.swaps)
@@ -197,11 +268,13 @@ class Metrics:
 
 
 class _Bridge(Collector):
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
+    """Prometheus's view of what gives metrics."""
 
-    def collect(self) -> Iterator[Metric]:
-        return self._metrics.collect()
+    def __init__(self, collect: Callable[[], Iterable[Metric]]) -> None:
+        self._collect = collect
+
+    def collect(self) -> Iterable[Metric]:
+        return self._collect()
 
     def describe(self) -> list[Metric]:
         return []
@@ -210,6 +283,28 @@ class _Bridge(Collector):
 def exposition(metrics: Metrics) -> Callable[[], bytes]:
     """Give what renders the Prometheus text of these counts and of the process."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Bridge(metrics))
+    registry.register(_Bridge(metrics.collect))
     ProcessCollector(registry=registry)
     return lambda: generate_latest(registry)
+
+
+def exposition_of_several(
+    metrics: Metrics, processes: Callable[[], Mapping[str, int]]
+) -> Callable[[], bytes]:
+    """Give what renders these counts, and processes by the label `worker`; `processes` are ids."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Bridge(metrics.collect))
+    registry.register(_Bridge(lambda: _labelled(processes())))
+    return lambda: generate_latest(registry)
+
+
+def _labelled(processes: Mapping[str, int]) -> Iterable[Metric]:
+    families: dict[str, Metric] = {}
+    for worker, pid in processes.items():
+        for found in ProcessCollector(pid=partial(str, pid), registry=None).collect():
+            family = families.setdefault(
+                found.name, Metric(found.name, found.documentation, found.type)
+            )
+            for sample in found.samples:
+                family.add_sample(sample.name, {"worker": worker}, sample.value)
+    return families.values()

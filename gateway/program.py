@@ -7,6 +7,7 @@ number of releases or rules. Pure: no I/O, no clock.
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -23,97 +24,141 @@ from gateway.version import VersionKey, parse_version
 
 NO_RELEASE = -1
 
+KEYS = 4_096
+"""Versions whose keys programs share: many apps have a 1.0.0, and ask for the same hosts."""
+
+
+_Row = tuple[str, dict[Any, int], Remembered, int]
+"""Of an attribute: its name, what its table knows, the table, and what absence accepts."""
+
+_NARROW = 62
+"""Bitmaps of so many releases fit a machine word, compiled; wider ones are whole integers."""
+
+_RANKS = {0: NO_RELEASE} | {1 << rank: rank for rank in range(_NARROW)}
+
 
 class Program:
     """The tables of one app, bound to the bits that its lists have in this workspace."""
 
     __slots__ = (
-        "_built_in",
-        "_by_device",
-        "_by_user",
+        "_anywhere",
         "_cells",
-        "_custom",
         "_hosts",
-        "_installed",
-        "_membership",
+        "_narrow",
+        "_nowhere",
+        "_of_context",
+        "_of_custom",
+        "_of_sent",
         "_times",
         "app",
-        "keys",
         "lists",
-        "packages",
-        "releases",
+        "targets",
         "withdrawn",
     )
 
     def __init__(self, data: layout.Program, bits: Mapping[str, int], memory: Memory) -> None:
         """Build the tables; `bits` gives every list's bit. Raises FormatError on bad bounds."""
         self.app = data["app"]
-        self.releases = data["releases"]
-        self.packages = data["packages"]
-        for package in self.packages:
+        for package in data["packages"]:
             if all(form["compression"] != IDENTITY for form in package["forms"]):
                 raise FormatError(f"a package of {self.app} has no form to download as it is")
-        self.keys = [_key(package["version"]) for package in self.packages]
+        keys = [_key(package["version"]) for package in data["packages"]]
+        self.targets = [keys[release["package"]] for release in data["releases"]]
         self.withdrawn = frozenset(_key(version) for version in data["withdrawn"])
         self._times = data["schedule"]["bounds"]
         self._cells = [decode_bits(cell) for cell in data["schedule"]["cells"]]
-        self._hosts = _host_table(data["hosts"], memory)
-        tables = {
-            name: Remembered(_attribute(name, table), memory)
-            for name, table in data["attributes"].items()
-        }
-        self._installed = tables.pop("installed", None)
-        self._built_in = [item for item in tables.items() if not item[0].startswith(CUSTOM)]
-        self._custom = [
-            (name.removeprefix(CUSTOM), table)
-            for name, table in tables.items()
-            if name.startswith(CUSTOM)
+        self._anywhere = anywhere = decode_bits(data["hosts"]["any"])
+        self._nowhere = Remembered(lambda _: anywhere, memory)
+        self._hosts = _host_table(data["hosts"], self._nowhere, memory)
+        everyone = (1 << len(self.targets)) - 1
+        self._of_sent: list[_Row] = []
+        self._of_custom: list[_Row] = []
+        for name, attribute in data["attributes"].items():
+            table = Remembered(_attribute(name, attribute), memory)
+            rows = self._of_custom if name.startswith(CUSTOM) else self._of_sent
+            absent = decode_bits(attribute["absent"])
+            rows.append((name.removeprefix(CUSTOM), table.known, table, absent))
+        contexts = (
+            _membership(data["lists"], bits, everyone, memory),
+            _percent_table(data["percents"], False, everyone, memory),
+            _percent_table(data["percents"], True, everyone, memory),
+        )
+        self._of_context = [
+            (place, table.known, table) for place, table in enumerate(contexts) if table is not None
         ]
         self.lists = frozenset(
             name for need in data["lists"] for name in (*need["lists"], *need["not_lists"])
         )
-        everyone = (1 << len(self.releases)) - 1
-        self._membership = (
-            Remembered(_membership(data["lists"], bits, everyone), memory) if self.lists else None
-        )
-        self._by_device = _percent_table(data["percents"], False, everyone, memory)
-        self._by_user = _percent_table(data["percents"], True, everyone, memory)
+        self._narrow = len(self.targets) <= _NARROW
 
     def winner(
-        self,
-        sent: dict[str, Any],
-        custom: dict[str, Any],
-        installed: str | None,
-        members: tuple[int, int],
-        bucket: int | None,
-        user_bucket: int | None,
-        second: int,
+        self, sent: dict[str, Any], custom: dict[str, Any], context: tuple[Any, ...], second: int
     ) -> int:
         """Give the rank of the release that wins, or NO_RELEASE.
 
-        `members` are the masks of the lists that surely and that possibly have this client;
-        `bucket` and `user_bucket` the percent buckets of subject and user, None without an id.
-        Raises TypeError when an attribute is a list or an object.
+        `sent` is what the client says of itself, `installed` too; `context` what is known of it
+        besides: the masks of the lists that surely and that possibly have it, and the percent
+        buckets of subject and user, None without an id.
         """
-        bits: int = self._cells[bisect_right(self._times, second) if self._times else 0]
-        bits &= self._hosts[sent.get("platform")][sent.get("client_version")]
-        for name, table in self._built_in:
-            bits &= table[sent.get(name)]
-        if self._installed is not None:
-            bits &= self._installed[installed]
-        for name, table in self._custom:
-            value = custom.get(name)
-            # 1, 1.0 and true are one key to a dict, but not one value to a condition.
-            bits &= table[value if value.__class__ is str else (value.__class__, value)]
-        if self._membership is not None:
-            bits &= self._membership[members]
-        if self._by_device is not None:
-            bits &= self._by_device[bucket]
-        if self._by_user is not None:
-            bits &= self._by_user[user_bucket]
+        bits = self._cells[bisect_right(self._times, second) if self._times else 0]
+        if self._narrow:
+            few = bits  # compiled, these are machine words, with no object made on the way
+            few = self._accepted(few, sent, custom, context)
+            return _RANKS[few & -few]
+        bits = self._accepted(bits, sent, custom, context)
         return (bits & -bits).bit_length() - 1
 
+    def _accepted(
+        self,
+        bits: int,
+        sent: dict[str, Any],
+        custom: dict[str, Any],
+        context: tuple[Any, ...],
+    ) -> int:
+        """AND `bits` with what every table accepts.
 
+        An attribute that is no text, or a custom one that is no scalar, counts as absent. Of every
+        table the plain dict is asked first: what a client sends was mostly sent before.
+        """
+        value = sent.get("platform")
+        hosts = self._hosts.known.get(value) if type(value) is str else self._nowhere
+        if hosts is None:
+            hosts = self._hosts.learn(value)
+        value = sent.get("client_version")
+        if type(value) is str:
+            seen = hosts.known.get(value)
+            found = hosts.learn(value) if seen is None else seen
+        else:
+            found = self._anywhere
+        bits &= found
+        for name, known, table, absent in self._of_sent:
+            value = sent.get(name)
+            if type(value) is str:
+                seen = known.get(value)
+                found = table.learn(value) if seen is None else seen
+            else:
+                found = absent
+            bits &= found
+        for place, known, table in self._of_context:
+            value = context[place]
+            seen = known.get(value)
+            found = table.learn(value) if seen is None else seen
+            bits &= found
+        for name, known, table, absent in self._of_custom:
+            value = custom.get(name)
+            kind = type(value)
+            if kind is str or kind is int or kind is float or kind is bool:
+                # 1, 1.0 and true are one key to a dict, but not one value to a condition.
+                key = value if kind is str else (kind, value)
+                seen = known.get(key)
+                found = table.learn(key) if seen is None else seen
+            else:
+                found = absent
+            bits &= found
+        return bits
+
+
+@lru_cache(KEYS)
 def _key(version: str) -> VersionKey:
     key = parse_version(version)
     if key is None:
@@ -121,29 +166,17 @@ def _key(version: str) -> VersionKey:
     return key
 
 
-def _host_table(hosts: layout.Hosts, memory: Memory) -> Remembered:
+def _host_table(hosts: layout.Hosts, unnamed: Remembered, memory: Memory) -> Remembered:
     anywhere = decode_bits(hosts["any"])
     named = {
         platform: Remembered(_versions(line, anywhere), memory)
         for platform, line in hosts["platforms"].items()
     }
-    unnamed = _Always(anywhere)
 
-    def of_platform(platform: Any) -> Mapping[Any, int]:
+    def of_platform(platform: Any) -> Remembered:
         return named.get(platform.casefold(), unnamed) if is_sent(platform) else unnamed
 
     return Remembered(of_platform, memory)
-
-
-class _Always(dict[Any, int]):
-    """A table in which every key has one value; it remembers nothing."""
-
-    def __init__(self, value: int) -> None:
-        super().__init__()
-        self._value = value
-
-    def __missing__(self, key: object) -> int:
-        return self._value
 
 
 def is_sent(value: Any) -> bool:
@@ -241,8 +274,10 @@ def glob_matcher(patterns: Iterable[str]) -> Callable[[str], bool]:
 
 
 def _membership(
-    needs: list[layout.ListNeed], bits: Mapping[str, int], everyone: int
-) -> Callable[[tuple[int, int]], int]:
+    needs: list[layout.ListNeed], bits: Mapping[str, int], everyone: int, memory: Memory
+) -> Remembered | None:
+    if not needs:
+        return None
     try:
         masks = [
             (
@@ -263,7 +298,7 @@ def _membership(
                 found &= ~needed
         return found
 
-    return accepted
+    return Remembered(accepted, memory)
 
 
 def _percent_table(

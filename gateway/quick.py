@@ -18,9 +18,10 @@ arrives whole does not touch it: when it fires, it looks how long ago the last o
 """
 
 import asyncio
-import time
 from collections.abc import Callable
 from email.utils import formatdate
+from http import HTTPStatus
+from time import perf_counter, time
 from typing import Protocol, cast
 
 from gateway import headers
@@ -29,6 +30,7 @@ from gateway.follower import Follower
 from gateway.head import END, HEAD_BYTES, START, Head, Heads
 from gateway.lookup import Asked, Lookup
 from gateway.metrics import Metrics
+from gateway.problem import overloaded
 from gateway.request import BODY_BYTES, parse_body
 from gateway.snapshot import Snapshot
 from gateway.waiting import Waiting
@@ -75,34 +77,52 @@ class Quick:
         self.heads = Heads()
         self._second = 0
         self._origins: list[str] | None = None
-        self._before: tuple[bytes, bytes] = (b"", b"")
-        self._after: tuple[bytes, bytes] = (b"", b"")
+        self._parts: list[tuple[bytes, bytes]] = []
+        self._heads: list[dict[int, bytes]] = []
 
-    def __call__(self) -> "Connection":
-        """Make a connection's protocol."""
-        return Connection(self)
+    def __call__(self) -> asyncio.Protocol:
+        """Make a connection's protocol. It has the methods of one; a compiled class has no base."""
+        return cast("asyncio.Protocol", Connection(self))
 
     def respond(self, head: Head, body: bytes, snapshot: Snapshot, second: int) -> bytes:
-        """Write a whole response; the parts that a second and an epoch share are made once."""
+        """Write a whole response. Its head is made once a second for each length of a body."""
         origins = snapshot.settings["cors"]
         if second != self._second or origins is not self._origins:
             self._renew(second, origins)
-        before = self._before[head.packed_out]
-        return b"%b%d%b%b" % (before, len(body), self._after[head.closes or self.draining], body)
+        kind = head.packed_out + 2 * (head.closes or self.draining)
+        heads = self._heads[kind]
+        length = len(body)
+        begin = heads.get(length)
+        if begin is None:
+            before, after = self._parts[kind]
+            begin = heads[length] = b"%b%d%b" % (before, length, after)
+        return begin + body
+
+    def refusal(self, second: int) -> bytes:
+        """Write the response of a gateway that has too much to do; it ends the connection."""
+        snapshot = self.follower.snapshot
+        origins = [] if snapshot is None else snapshot.settings["cors"]
+        status, fields, body = overloaded(None, origins)
+        fields |= {"Content-Length": str(len(body)), "Date": formatdate(second, usegmt=True)}
+        lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+        start = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
+        return f"{start}{lines}Connection: close\r\n\r\n".encode() + body
 
     def _renew(self, second: int, origins: list[str]) -> None:
-        before = []
-        for content_type in (headers.JSON, headers.MSGPACK):
-            fields = headers.answer_headers(content_type, None, origins)
-            lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
-            before.append(f"HTTP/1.1 200 OK\r\n{lines}Content-Length: ".encode())
+        parts = []
         date = f"\r\nDate: {formatdate(second, usegmt=True)}\r\n"
+        for end in (date + "\r\n", date + "Connection: close\r\n\r\n"):
+            for content_type in (headers.JSON, headers.MSGPACK):
+                fields = headers.answer_headers(content_type, None, origins)
+                lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+                before = f"HTTP/1.1 200 OK\r\n{lines}Content-Length: ".encode()
+                parts.append((before, end.encode()))
+        self._parts = parts
+        self._heads = [{}, {}, {}, {}]
         self._second, self._origins = second, origins
-        self._before = (before[0], before[1])
-        self._after = (f"{date}\r\n".encode(), f"{date}Connection: close\r\n\r\n".encode())
 
 
-class Connection(asyncio.Protocol):
+class Connection:
     """One client's connection, until it ends or is handed over."""
 
     __slots__ = (
@@ -132,7 +152,7 @@ class Connection(asyncio.Protocol):
         """Begin."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
         self._quick.connections.add(self)
-        self._moved = time.perf_counter()
+        self._moved = perf_counter()
         self._timer = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._look)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -161,27 +181,28 @@ class Connection(asyncio.Protocol):
     def _work(self, data: bytes) -> None:
         heads = self._quick.heads
         while data:
-            end = data.find(END)
-            if end < 0:
+            end = data.find(END) + len(END)
+            if end < len(END):
                 if len(data) <= HEAD_BYTES and data.startswith(START[: len(data)]):
                     break
                 self._hand_over(data)
                 return
-            head = heads[data[:end]] if end <= HEAD_BYTES else None
+            said = data[:end]
+            head = heads.known.get(said) or heads.learn(said)
             if head is None:
                 self._hand_over(data)
                 return
-            stop = end + 4 + head.length
+            stop = end + head.length
             if len(data) < stop:
                 break
             if not self._take(head, data, stop):
                 return
-            data = data[stop:]
+            data = b"" if stop == len(data) else data[stop:]
             if self._waiting is not None or self._paused:
                 break
         if data and not self._kept and self._waiting is None:
             # A request has begun to arrive: it has not as long as an idle connection has.
-            self._moved = time.perf_counter()
+            self._moved = perf_counter()
             self._watch(HALF_SENT_SECONDS)
         self._kept = data
 
@@ -191,13 +212,15 @@ class Connection(asyncio.Protocol):
         False when nothing behind it is for us: `data` was handed over, or the connection closes.
         """
         quick = self._quick
-        self._moved = time.perf_counter()
+        self._moved = perf_counter()
         snapshot = quick.follower.snapshot
         if snapshot is None:
             self._hand_over(data)
             return False
+        if quick.waiting.late:
+            return self._refuse()
         try:
-            check = parse_body(data[stop - head.length : stop], packed=head.packed_in)
+            check = parse_body(data[stop - head.length : stop], head.packed_in)
             probes = snapshot.probes(check)
             members: dict[int, int | None] = {}
             if probes:
@@ -208,12 +231,20 @@ class Connection(asyncio.Protocol):
                     self._waiting.wait(quick.lookup, members, asked)
                     return True
                 if asked:
-                    self._hand_over(data)  # where it is refused
-                    return False
+                    return self._refuse()
         except Exception:  # noqa: BLE001 - whatever it is, the ordinary path says what is wrong
             self._hand_over(data)
             return False
         return self._answer(head, check, snapshot, members, data)
+
+    def _refuse(self) -> bool:
+        """Answer that there is too much to do; always False, as the connection closes."""
+        quick = self._quick
+        self._transport.write(quick.refusal(int(time())))
+        quick.metrics.overloads += 1
+        quick.metrics.respond(503, perf_counter() - self._moved)
+        self.close()
+        return False
 
     def _answer(
         self,
@@ -225,16 +256,16 @@ class Connection(asyncio.Protocol):
     ) -> bool:
         """Decide and write; False as in `_take`. `data` is what aiohttp gets if that fails."""
         quick = self._quick
-        second = int(time.time())
+        second = int(time())
         try:
-            body, outcomes = snapshot.answer(check, members, second, msgpack=head.packed_out)
+            body, outcomes = snapshot.answer(check, members, second, head.packed_out)
         except Exception:  # noqa: BLE001 - a bug: the ordinary path meets it too, and logs it
             self._hand_over(data)
             return False
         self._transport.write(quick.respond(head, body, snapshot, second))
         if not check.dry_run:
             quick.metrics.count(outcomes)
-        quick.metrics.respond(200, time.perf_counter() - self._moved)
+        quick.metrics.respond(200, perf_counter() - self._moved)
         if head.closes or quick.draining:
             self.close()
             return False
@@ -252,7 +283,7 @@ class Connection(asyncio.Protocol):
             return
         if self._paused:
             self._kept = rest
-        else:
+        elif rest or self._ended:  # else there is nothing to go on with, and reading goes on
             self._read(True)
             self._go_on(rest)
 
@@ -289,13 +320,17 @@ class Connection(asyncio.Protocol):
         if self._ended:
             return  # there is nothing more to read
         if not self._transport.is_closing() and self._transport.is_reading() is not on:
-            (self._transport.resume_reading if on else self._transport.pause_reading)()
+            if on:
+                self._transport.resume_reading()
+            else:
+                self._transport.pause_reading()
 
     def _hand_over(self, data: bytes) -> None:
         """Let aiohttp go on from here, as if it had been there from the start."""
+        self._quick.metrics.handed_over += 1
         self._quick.connections.discard(self)
         self._kept = b""
-        self._moved = time.perf_counter()
+        self._moved = perf_counter()
         self._watch(HALF_SENT_SECONDS)
         self._read(True)
         ordinary = self._handed_to = self._quick.ordinary()
@@ -314,7 +349,7 @@ class Connection(asyncio.Protocol):
         closing = self._transport.is_closing()
         hurried = self._handed_to is not None or self._kept or self._paused or closing
         limit = HALF_SENT_SECONDS if hurried else IDLE_SECONDS
-        now = time.perf_counter()
+        now = perf_counter()
         left = limit - (now - self._moved)
         if left > 0:
             self._watch(left)
@@ -356,11 +391,10 @@ class _Waiting:
         self._members = members
         self._asked = asked
         self._left = len(asked)
-        for each in asked:
-            each.answer.add_done_callback(self._one_known)
+        for _, answer in asked:
+            answer.then(self._one_known)
 
-    def _one_known(self, answer: object) -> None:
-        del answer
+    def _one_known(self) -> None:
         self._left -= 1
         if not self._left:
             members = self._lookup.finish(self.snapshot, self._members, self._asked)

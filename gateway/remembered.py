@@ -31,13 +31,13 @@ class Memory:
 
     def make_room(self, table: "Remembered") -> None:
         """Account for one more entry of `table`; the caller stores it right after."""
-        if len(table) >= TABLE_ENTRIES:
+        if len(table.known) >= TABLE_ENTRIES:
             self._empty(table)
         while self._used >= self._limit and self._filled:
             oldest = self._filled.popleft()()
             if oldest is not None:
                 self._empty(oldest)
-        if not table:
+        if not table.known:
             self._filled.append(ref(table))
             if len(self._filled) > self._prune_at:
                 self._filled = deque(kept for kept in self._filled if kept() is not None)
@@ -49,32 +49,40 @@ class Memory:
         self._used -= entries
 
     def _empty(self, table: "Remembered") -> None:
-        held = len(table)  # apart, as `gone` may come from another thread in any call
+        held = len(table.known)  # apart, as `gone` may come from another thread in any call
         self._used -= held
-        table.clear()
+        table.known.clear()
 
 
-class Remembered(dict[Any, Any]):
-    """A dict that works out what it lacks. A look-up of a known key runs no Python code at all."""
+class Remembered:
+    """A table that works out what it lacks, and never to None: `table[key]`.
 
-    __slots__ = ("__weakref__", "_memory", "_work_out")
-    __hash__ = object.__hash__  # type: ignore[assignment]
+    The hot path asks `known.get(key)` itself, and `learn(key)` when that is None. `known` is a
+    plain dict, as CPython subscribes a subclass of dict at twice the cost.
+    """
+
+    __slots__ = ("__weakref__", "_memory", "_work_out", "known")
 
     def __init__(self, work_out: Callable[[Any], Any], memory: Memory) -> None:
-        super().__init__()
+        self.known: dict[Any, Any] = {}
         self._work_out = work_out
         self._memory = memory
 
-    def __missing__(self, key: Any) -> Any:
+    def __getitem__(self, key: Any) -> Any:
+        value = self.known.get(key)
+        return self.learn(key) if value is None else value
+
+    def learn(self, key: Any) -> Any:
+        """Work out the value of an unknown key, and remember it."""
         value = self._work_out(key)
         # Long texts are not kept: a client chooses them, and the bound counts entries, not bytes.
         if _is_short(key):
             self._memory.make_room(self)
-            self[key] = value
+            self.known[key] = value
         return value
 
     def __del__(self) -> None:
-        self._memory.gone(len(self))
+        self._memory.gone(len(self.known))
 
 
 def _is_short(key: Any) -> bool:

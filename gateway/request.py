@@ -29,7 +29,7 @@ def too_large() -> RequestError:
     return RequestError(413, f"The body is over {BODY_BYTES:,} bytes; ask about fewer apps.")
 
 
-def parse_body(body: bytes, *, packed: bool) -> Check:
+def parse_body(body: bytes, packed: bool) -> Check:
     """Read the body of `POST /v1/check`: MessagePack if `packed`, else JSON."""
     if len(body) > BODY_BYTES:
         raise too_large()
@@ -46,13 +46,11 @@ def parse_body(body: bytes, *, packed: bool) -> Check:
     if len(apps) > MAX_APPS:
         raise RequestError(400, f"`apps` has {len(apps):,} members; at most {MAX_APPS} are read.")
     custom = sent.get("custom")
-    return Check(
-        sent=sent,
-        custom=custom if type(custom) is dict else {},
-        user=_id(sent, "user"),
-        device=_id(sent, "device"),
-        apps=apps,
-        dry_run=sent.get("dry_run") is True,
+    return _check(
+        sent,
+        custom if type(custom) is dict else {},
+        apps,
+        sent.get("dry_run") is True,
     )
 
 
@@ -86,18 +84,26 @@ def parse_query(app: str, query: str) -> Check:
     }
     if "accept" in values:
         sent["accept"] = [name for name in values["accept"].split(",") if name]
-    return Check(
-        sent=sent,
-        custom={
-            name.removeprefix(CUSTOM): _scalar(text)
-            for name, text in values.items()
-            if name.startswith(CUSTOM)
-        },
-        user=_id(sent, "user"),
-        device=_id(sent, "device"),
-        apps={app: values.get("installed")},
-        dry_run=dry_run,
-    )
+    custom = {
+        name.removeprefix(CUSTOM): _scalar(text)
+        for name, text in values.items()
+        if name.startswith(CUSTOM)
+    }
+    return _check(sent, custom, {app: values.get("installed")}, dry_run)
+
+
+def _check(
+    sent: dict[str, Any], custom: dict[str, Any], apps: dict[str, Any], dry_run: bool
+) -> Check:
+    check = Check()
+    check.sent = sent
+    check.custom = custom
+    check.user = _id(sent, "user")
+    check.device = _id(sent, "device")
+    check.apps = apps
+    check.dry_run = dry_run
+    check.user_hash = check.device_hash = None
+    return check
 
 
 def _read_json(body: bytes) -> Any:

@@ -21,9 +21,9 @@ from gateway.follower import Follower
 from gateway.lookup import Lookup
 from gateway.metrics import Metrics
 from gateway.problem import CONTENT_TYPE as PROBLEM
-from gateway.problem import problem
+from gateway.problem import problem, unavailable
 from gateway.request import BODY_BYTES, parse_body, parse_query, too_large
-from gateway.waiting import Waiting
+from gateway.waiting import OVERLOADED, RETRY_SECONDS, Waiting
 
 CHECK_PATH = "/v1/check"
 OPENAPI_PATH = "/openapi.json"
@@ -31,7 +31,6 @@ BODY_SECONDS = 10.0
 """A body that takes longer is given up, with 408."""
 
 EMPTY_RETRY_SECONDS = 5
-OVERLOAD_RETRY_SECONDS = 1
 
 log = structlog.get_logger()
 
@@ -77,6 +76,8 @@ class ClientServer:
 
     async def _route(self, request: web.BaseRequest) -> web.Response:
         path = request.rel_url.raw_path
+        if self._waiting.late and path.startswith(CHECK_PATH):
+            return self._overloaded(request)
         if path == CHECK_PATH:
             return await self._dispatch(request, {"POST": self._post})
         if path == OPENAPI_PATH:
@@ -127,10 +128,7 @@ class ClientServer:
         probes = snapshot.probes(check)
         if probes:
             if self._waiting.is_full():
-                self._metrics.overloads += 1
-                return self._unavailable(
-                    request, "Too many checks are waiting here.", OVERLOAD_RETRY_SECONDS
-                )
+                return self._overloaded(request)
             self._waiting.now += 1
             try:
                 members = await self._lookup.members(snapshot, probes)
@@ -156,13 +154,16 @@ class ClientServer:
     def _problem(self, request: web.BaseRequest, status: int, sentence: str) -> web.Response:
         return self._respond(request, status, PROBLEM, problem(status, sentence))
 
+    def _overloaded(self, request: web.BaseRequest) -> web.Response:
+        self._metrics.overloads += 1
+        return self._unavailable(request, OVERLOADED, RETRY_SECONDS)
+
     def _unavailable(
         self, request: web.BaseRequest, sentence: str, retry_seconds: int
     ) -> web.Response:
-        response = self._problem(
-            request, 503, f"{sentence} Ask again in {retry_seconds} s or later."
-        )
-        response.headers["Retry-After"] = str(retry_seconds)
+        origin = request.headers.get("Origin")
+        status, fields, body = unavailable(sentence, retry_seconds, origin, self._origins())
+        response = web.Response(status=status, headers=fields, body=body)
         response.force_close()  # the next connection begins on the quick path again
         return response
 

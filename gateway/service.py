@@ -8,24 +8,26 @@ SIGINT, and on a second signal, it does not wait for balancers to notice.
 import asyncio
 import gc
 import signal
+import socket
 from contextlib import suppress
 from functools import partial
 
 import structlog
 
 from gateway import metrics
-from gateway.admin import AdminServer
+from gateway.admin import AdminServer, readiness
 from gateway.announce import Announcer
 from gateway.config import ADMIN_LISTEN, LISTEN, Config
 from gateway.follower import Follower
 from gateway.keys import Keys
 from gateway.link import connect_async
 from gateway.listener import Listener, bind
-from gateway.lookup import ROUND_TRIP_SECONDS, Lookup
+from gateway.lookup import Lookup
 from gateway.notice import listen
 from gateway.quick import Quick
+from gateway.reader import ROUND_TRIP_SECONDS, reader_of
 from gateway.server import ClientServer
-from gateway.waiting import Waiting
+from gateway.waiting import Waiting, watch
 
 FOLLOW_TIMEOUT_SECONDS = 2.0
 GOODBYE_SECONDS = 1.0
@@ -35,83 +37,110 @@ FULL_COLLECTION_TURNS = 1_000
 log = structlog.get_logger()
 
 
+class Service:
+    """What one process serves clients with: it follows, looks up, answers and announces itself."""
+
+    def __init__(self, config: Config, bound: socket.socket, name: str) -> None:
+        """Serve on a bound socket, under a name among all gateways."""
+        self.counts = metrics.Metrics()
+        keys = Keys(config.workspace)
+        self._config = config
+        self._keys = keys
+        self._link = connect_async(config.redis, timeout_seconds=FOLLOW_TIMEOUT_SECONDS)
+        self.follower = Follower(config, self._link, keys, self.counts)
+        self._lookup = Lookup(
+            reader_of(connect_async(config.redis, timeout_seconds=ROUND_TRIP_SECONDS)),
+            keys,
+            self.counts.lookups,
+            timeout_seconds=config.lookup_timeout_ms / 1000,
+            limit=config.lookups,
+        )
+        self._waiting = waiting = Waiting(config.checks)
+        self.server = ClientServer(self.follower, self._lookup, self.counts, waiting)
+        quick = partial(Quick, self.follower, self._lookup, self.counts, waiting)
+        self.clients = Listener(bound, self.server.handle, quick)
+        self.announcer = Announcer(self.follower, self._link, keys, name)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def follow(self) -> None:
+        """Take an epoch if there is one, and follow from now on. Raises StoreError."""
+        await self.follower.start()
+        # What was imported is no garbage; walking it in full collections took 30 ms each time.
+        gc.freeze()
+        # The tables of 10,000 apps hold up a full collection for 200 ms, and no garbage is in
+        # them. The young generations, where the cycles of a request die, are collected as before.
+        gc.set_threshold(*gc.get_threshold()[:2], FULL_COLLECTION_TURNS)
+        self._tasks = [
+            asyncio.create_task(self.follower.run()),
+            asyncio.create_task(listen(self._config.redis, self._keys.notice, self.follower.hear)),
+            asyncio.create_task(self.announcer.run()),
+            asyncio.create_task(watch(self._waiting, self._config.late_ms / 1000)),
+        ]
+
+    async def drain(self, hurry: asyncio.Event) -> None:
+        """End each connection with its next answer, for a while or until there is a hurry; stop."""
+        self.server.draining = True
+        self.clients.drain()
+        log.info("stopping", drain_seconds=self._config.drain_seconds)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(hurry.wait(), self._config.drain_seconds)
+        await self.clients.stop(self.server.busy)
+
+    async def close(self) -> None:
+        """Say goodbye, and let go of Redis and the disk."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.announcer.withdraw(), GOODBYE_SECONDS)
+        await self.follower.close()
+        await self._lookup.close()
+        await self._link.aclose()
+
+
 async def serve(config: Config) -> None:
-    """Serve until a signal. Raises ConfigError, StoreError when it cannot start."""
+    """Serve as the only process, until a signal. Raises ConfigError, StoreError at the start."""
     client_socket = bind(config.listen, LISTEN)
     try:
         admin_socket = bind(config.admin_listen, ADMIN_LISTEN)
     except BaseException:
         client_socket.close()
         raise
-    counts = metrics.Metrics()
-    keys = Keys(config.workspace)
-    link = connect_async(config.redis, timeout_seconds=FOLLOW_TIMEOUT_SECONDS)
-    follower = Follower(config, link, keys, counts)
-    lookup = Lookup(
-        connect_async(config.redis, timeout_seconds=ROUND_TRIP_SECONDS),
-        keys,
-        counts.lookups,
-        timeout_seconds=config.lookup_timeout_ms / 1000,
-        limit=config.lookups,
-    )
-    waiting = Waiting(config.checks)
-    client = ClientServer(follower, lookup, counts, waiting)
-    admin = AdminServer(follower, metrics.exposition(counts))
-    quick = partial(Quick, follower, lookup, counts, waiting)
-    clients = Listener(client_socket, client.handle, quick)
+    service = Service(config, client_socket, config.name)
+    admin = AdminServer(readiness(service.follower), metrics.exposition(service.counts))
     operators = Listener(admin_socket, admin.handle)
-    announcer = Announcer(follower, link, keys, config.name)
-
-    stop, hurry = _signals()
+    stop, hurry = signals()
     await operators.start()
-    await clients.start()
-    await follower.start()
-    # What was imported is no garbage; walking it in every full collection took 30 ms each time.
-    gc.freeze()
-    # The tables of 10,000 apps hold up a full collection for 200 ms, and no garbage is in them.
-    # The young generations, where the cycles of a request die, are collected as before.
-    gc.set_threshold(*gc.get_threshold()[:2], FULL_COLLECTION_TURNS)
-    tasks = [
-        asyncio.create_task(follower.run()),
-        asyncio.create_task(listen(config.redis, keys.notice, follower.hear)),
-        asyncio.create_task(announcer.run()),
-    ]
+    await service.clients.start()
+    await service.follow()
+    snapshot = service.follower.snapshot
     log.info(
         "serving",
-        clients=clients.address,
+        clients=service.clients.address,
         admin=operators.address,
         workspace=config.workspace,
         redis=config.redis.shown,
-        epoch=follower.snapshot.number if follower.snapshot else None,
-        state=follower.state.value,
+        epoch=snapshot.number if snapshot else None,
+        state=service.follower.state.value,
     )
     await stop.wait()
-
-    admin.draining = client.draining = True
-    clients.drain()
-    log.info("stopping", drain_seconds=config.drain_seconds)
-    with suppress(TimeoutError):
-        await asyncio.wait_for(hurry.wait(), config.drain_seconds)
-    await clients.stop(client.busy)
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    with suppress(TimeoutError):
-        await asyncio.wait_for(announcer.withdraw(), GOODBYE_SECONDS)
-    await follower.close()
+    admin.draining = True
+    await service.drain(hurry)
+    await service.close()
     await operators.stop(())
-    await lookup.close()
-    await link.aclose()
     log.info("stopped")
 
 
-def _signals() -> tuple[asyncio.Event, asyncio.Event]:
-    """Give the events `stop` and `hurry`, set by SIGTERM, SIGINT and a second signal."""
+def signals(*, again: bool = True) -> tuple[asyncio.Event, asyncio.Event]:
+    """Give the events `stop` and `hurry`: set by SIGTERM and, both, by SIGINT.
+
+    With `again`, a second SIGTERM is a hurry, too.
+    """
     loop = asyncio.get_running_loop()
     stop, hurry = asyncio.Event(), asyncio.Event()
 
     def on_term() -> None:
-        if stop.is_set():
+        if again and stop.is_set():
             hurry.set()
         stop.set()
 

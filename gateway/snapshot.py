@@ -9,7 +9,6 @@ A check takes three steps, of which the shell does the middle one:
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from msgpack import packb
 from xxhash import xxh3_64_intdigest
@@ -19,7 +18,7 @@ from gateway.answer import INVALID, UNKNOWN, Outcome, refusal
 from gateway.apps import Apps, Entry
 from gateway.check import Check
 from gateway.errors import FormatError
-from gateway.hashing import PERCENT_BUCKETS, id_seed
+from gateway.hashing import PERCENT_BUCKETS, id_seed, scaled
 from gateway.membership import ExpressionLists, MembershipTable
 from gateway.program import glob_matcher, is_sent
 from gateway.remembered import Memory, Remembered
@@ -31,6 +30,8 @@ CHECK_AFTER_SECONDS = 86_400
 _APP_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 _KINDS = ("user", "device")
 NO_LISTS = (0, 0)
+_END = b"]}"
+_LOW = 0xFFFF_FFFF
 
 
 class Snapshot:
@@ -41,7 +42,7 @@ class Snapshot:
         digest: bytes,
         epoch: layout.Epoch,
         contents: layout.Contents,
-        blob: Callable[[bytes], bytes],
+        blob: Callable[[bytes], layout.Blob],
         previous: "Snapshot | None",
     ) -> None:
         """Build beside what is served now; see `build`."""
@@ -56,7 +57,8 @@ class Snapshot:
         self._seeds = tuple(id_seed(workspace, kind) for kind in _KINDS)
         self._placeholders = frozenset(self.settings["placeholders"])
         self.bits = {name: at for at, name in enumerate(sorted(self.settings["lists"]))}
-        self._expressions = ExpressionLists(self.settings["lists"], self.bits)
+        expressions = ExpressionLists(self.settings["lists"], self.bits)
+        self._expressions = expressions or None
         self._table = _membership_table(contents["membership"], blob, self.bits)
         # By kind of id: all lists of exact ids, whose members can only be found in the buckets.
         self._exact = [
@@ -67,7 +69,6 @@ class Snapshot:
             )
             for kind in _KINDS
         ]
-        shared = previous is not None and previous.contents["settings"] == contents["settings"]
         self.memory: Memory = previous.memory if previous is not None else Memory()
         self._cdn = _cdn_table(self.settings["cdn"], self.memory)
         self.apps: Apps = Apps(
@@ -76,7 +77,7 @@ class Snapshot:
             self.bits,
             blob,
             self.memory,
-            previous.apps if previous is not None and shared else None,
+            previous.apps if previous is not None else None,
         )
         self._heads = _Heads(self.number, self.settings["check_after"])
 
@@ -92,15 +93,16 @@ class Snapshot:
         if table is None:
             return ()
         wanted = 0
+        apps, known = self.apps, self.apps.known
         for app in check.apps:
-            entry = self.apps[app]
+            entry = known.get(app) or apps.learn(app)
             if entry is not None:
                 wanted |= entry.lists
         of_user, of_device = self._exact
         found: tuple[int, ...] = ()
-        if wanted & of_user and user_hash is not None and table.likely(user_hash):
+        if wanted & of_user and user_hash is not None and table.may_hold(user_hash):
             found = (user_hash,)
-        if wanted & of_device and device_hash is not None and table.likely(device_hash):
+        if wanted & of_device and device_hash is not None and table.may_hold(device_hash):
             found = (*found, device_hash)
         return found
 
@@ -115,56 +117,48 @@ class Snapshot:
         return self._table.lists_of(hashed, bucket)
 
     def answer(
-        self, check: Check, members: Mapping[int, int | None], second: int, *, msgpack: bool
+        self, check: Check, members: Mapping[int, int | None], second: int, msgpack: bool
     ) -> tuple[bytes, list[Outcome]]:
-        """Answer a check after its probes: `members` holds each of them; `second` is Unix time.
-
-        This is the hot path: what the table of an attribute accepts is looked up, not asked.
-        """
+        """Answer a check after its probes: `members` holds each of them; `second` is Unix time."""
         sent, user_hash = check.sent, check.user_hash
         subject = user_hash if check.device_hash is None else check.device_hash
         masks = self._masks(check, members) if self.bits else NO_LISTS
-        # Multiply and shift, as hashing.percent_bucket does.
-        bucket = None if subject is None else subject * PERCENT_BUCKETS >> 64
-        user_bucket = None if user_hash is None else user_hash * PERCENT_BUCKETS >> 64
+        bucket = None if subject is None else scaled(subject, PERCENT_BUCKETS)
+        user_bucket = None if user_hash is None else scaled(user_hash, PERCENT_BUCKETS)
         region = sent.get("region")
         bases = self._cdn[region if is_sent(region) else None]
-        apps = self.apps
+        apps, known = self.apps, self.apps.known
+        context = (masks, bucket, user_bucket)
         parts: list[bytes] = []
         outcomes: list[Outcome] = []
         for app, installed in check.apps.items():
-            entry = apps[app]
+            entry = known.get(app) or apps.learn(app)
             if entry is None or not (installed is None or installed.__class__ is str):
                 detail = _fault(app, entry)
                 parts.append(refusal(app, detail, packed=msgpack))
                 outcomes.append(UNKNOWN if detail is None else INVALID)
                 continue
-            have = installed if is_sent(installed) else None
-            try:
-                rank = entry.program.winner(
-                    sent, check.custom, have, masks, bucket, user_bucket, second
-                )
-            except TypeError:
-                # A list or an object is no attribute; to look for them beforehand would cost all.
-                scalars, custom = _scalars(sent), _scalars(check.custom)
-                rank = entry.program.winner(
-                    scalars, custom, have, masks, bucket, user_bucket, second
-                )
-            answer = entry.answers[rank, bases, have]
+            # An attribute like the others, but each app has its own.
+            sent["installed"] = have = installed if is_sent(installed) else None
+            rank = entry.program.winner(sent, check.custom, context, second)
+            key = (rank, bases, have)
+            answer = entry.answers.known.get(key) or entry.answers.learn(key)
             parts.append(answer.msgpack if msgpack else answer.json)
             outcomes.append(answer.outcome)
-        return (self._heads.msgpack if msgpack else self._heads.json)(subject, parts), outcomes
+        if msgpack:
+            return self._heads.msgpack(subject, parts), outcomes
+        return self._heads.json(subject, parts), outcomes
 
     def _masks(self, check: Check, members: Mapping[int, int | None]) -> tuple[int, int]:
         """Give the lists that surely, and that possibly, have this client."""
-        if not members and not self._expressions:
+        if not members and self._expressions is None:
             return NO_LISTS
         surely = possibly = 0
         ids = (check.user, check.user_hash), (check.device, check.device_hash)
         for kind, (text, hashed) in enumerate(ids):
             if hashed is None or text is None:
                 continue
-            if self._expressions:
+            if self._expressions is not None:
                 surely |= self._expressions.mask(_KINDS[kind], text)
             known = members.get(hashed, 0)
             if known is None:
@@ -202,11 +196,14 @@ class _Heads:
         """Choose one of the values by the low half of a subject's hash; the middle without one."""
         if subject is None:
             return self._middle
-        return (subject & 0xFFFF_FFFF) * self._values >> 32
+        hashed = subject
+        return (hashed & _LOW) * self._values >> 32
 
     def json(self, subject: int | None, parts: list[bytes]) -> bytes:
         """Write the response as JSON."""
-        return b"%b%b]}" % (self._json[self._place(subject)], b",".join(parts))
+        if len(parts) == 1:
+            return self._json[self._place(subject)] + parts[0] + _END
+        return b"".join((self._json[self._place(subject)], b",".join(parts), _END))
 
     def msgpack(self, subject: int | None, parts: list[bytes]) -> bytes:
         """Write the response as MessagePack."""
@@ -219,13 +216,9 @@ def _u16(number: int) -> bytes:
     return number.to_bytes(2, "big")
 
 
-def _scalars(sent: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in sent.items() if not isinstance(value, list | dict)}
-
-
 def _membership_table(
     membership: layout.Membership | None,
-    blob: Callable[[bytes], bytes],
+    blob: Callable[[bytes], layout.Blob],
     bits: Mapping[str, int],
 ) -> MembershipTable | None:
     if membership is None:
@@ -259,7 +252,7 @@ def build(
     digest: bytes,
     epoch: layout.Epoch,
     contents: layout.Contents,
-    blob: Callable[[bytes], bytes],
+    blob: Callable[[bytes], layout.Blob],
     previous: Snapshot | None,
 ) -> Snapshot:
     """Build the snapshot of a verified epoch; `blob` gives the bytes of every needed digest.

@@ -11,7 +11,7 @@ from gateway.signing import PublicKey, key_id, verify
 
 
 def verify_epoch(
-    blob: bytes, *, digest: bytes, workspace: str, trusted: Sequence[PublicKey]
+    blob: layout.Blob, *, digest: bytes, workspace: str, trusted: Sequence[PublicKey]
 ) -> layout.Epoch:
     """Read an E blob that a pointer named by `digest`. Raises FormatError if it must not be served.
 

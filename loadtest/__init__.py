@@ -1,1 +1,1 @@
-"""Load tests: they speak HTTP to a running gateway and import neither package."""
+"""Load tests: what a running gateway does under load, and what its parts cost."""

@@ -1,90 +1,124 @@
-"""Load by wrk, and what it found: checks a second, latencies, and the server's CPU a check."""
+"""Load by wrk: the scripts that it sends, and what it found."""
 
-import os
 import re
+import resource
 import subprocess
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-_TICKS = os.sysconf("SC_CLK_TCK")
-_UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
+from loadtest.phones import ANYBODY
+from loadtest.servers import Failed
+
+_UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "m": 6e4}
+_TIMEOUT = "30s"
+"""Longer than a busy machine holds up a server: what is late is no failure, and p99 shows it."""
+
+_BROKEN = re.compile(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)")
+_SPECIAL = b'"\\'
+
+_SAME = """\
+request = function()
+  at = at % #requests + 1
+  return requests[at]
+end
+"""
+_OTHERS = """\
+local member = 0
+function init(args) member = tonumber(args[1]) end
+request = function()
+  at = at % #requests + 1
+  member = (member + 1) % {ids}
+  return requests[at] .. string.format("m-%08d", member) .. behind[at]
+end
+"""
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """One round: answers, seconds, the server's CPU seconds, latencies in ms, what went wrong."""
+class Found:
+    """What one run of wrk says: answers, seconds, latencies in ms, its own share of a core.
+
+    `broken` are answers that were no 2xx, and connections that failed.
+    """
 
     answers: int
     seconds: float
-    cpu_seconds: float
     p50_ms: float
     p99_ms: float
-    wrong: int
-
-    @property
-    def rate(self) -> float:
-        """Answers a second."""
-        return self.answers / self.seconds
-
-    @property
-    def cpu_us(self) -> float:
-        """Microseconds of the server's CPU an answer, user and system."""
-        return self.cpu_seconds / self.answers * 1e6
+    broken: int
+    busy: float
 
 
-def cpu_seconds(pid: int) -> float:
-    """Read the CPU time that a process has used, user and system."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS
+def write_script(path: Path, requests: Sequence[bytes], members: int = 0) -> None:
+    """Write a script that sends these very requests in turn.
+
+    With `members`, each has ANYBODY in it, where the script writes one member after another; its
+    argument says after which one to begin.
+    """
+    if members:
+        parts = [each.partition(ANYBODY.encode()) for each in requests]
+        assert all(mark for _, mark, _ in parts), "a request without ANYBODY"
+        before, behind = [front for front, _, _ in parts], [end for _, _, end in parts]
+        text = f"local requests = {_table(before)}\nlocal behind = {_table(behind)}\n"
+    else:
+        text = f"local requests = {_table(requests)}\n"
+    text += "local at = 0\n" + (_OTHERS.format(ids=members) if members else _SAME)
+    path.write_text(text, encoding="latin-1")
 
 
-def write_script(path: Path, requests: Sequence[bytes]) -> None:
-    """Write a script that sends these very requests in turn."""
-    texts = ",\n".join(
-        '"'
-        + "".join(f"\\{byte:03d}" if byte < 32 or byte in b'"\\' else chr(byte) for byte in each)
-        + '"'
-        for each in requests
-    )
-    path.write_text(
-        f"local requests = {{\n{texts}\n}}\nlocal at = 0\n"
-        "request = function()\n  at = at % #requests + 1\n  return requests[at]\nend\n",
-        encoding="latin-1",
-    )
+def _table(texts: Sequence[bytes]) -> str:
+    return "{\n" + ",\n".join(f'"{"".join(map(_escaped, each))}"' for each in texts) + "\n}"
 
 
 def _escaped(byte: int) -> str:
-    return f"\\{byte:03d}" if byte < 32 or byte in b'"\\' else chr(byte)
+    return f"\\{byte:03d}" if byte < 32 or byte in _SPECIAL else chr(byte)
 
 
-def load(port: int, script: Path, *, pid: int, connections: int, seconds: int) -> Measured:
-    """Load a server on loopback from one thread; `pid` is the process whose CPU is counted."""
-    used = cpu_seconds(pid)
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", str(script)]
+def load(port: int, script: Path, *, connections: int, seconds: int, start: int) -> Found:
+    """Load a server on loopback from one thread, on the cores of this process. Raises Failed.
+
+    `start` is the member to begin after, in a script over members.
+    """
+    options = ["-t1", f"-c{connections}", f"-d{seconds}s", f"--timeout={_TIMEOUT}", "--latency"]
+    used, began = _children_seconds(), time.monotonic()
     done = subprocess.run(
-        [*command, f"http://127.0.0.1:{port}/"], check=True, capture_output=True, text=True
+        ["wrk", *options, "-s", str(script), f"http://127.0.0.1:{port}/", "--", str(start)],
+        check=False,
+        capture_output=True,
+        text=True,
     )
-    used = cpu_seconds(pid) - used
-    said = done.stdout
-    total = re.search(r"(\d+) requests in ([\d.]+)(m?s)", said)
-    assert total is not None, said
+    busy = (_children_seconds() - used) / (time.monotonic() - began)
+    if done.returncode:
+        raise Failed(f"wrk ended with {done.returncode}: {done.stderr or done.stdout}")
+    return read(done.stdout, busy)
+
+
+def _children_seconds() -> float:
+    """Read the CPU time of the ended children of this process: between two reads, that is wrk."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def read(said: str, busy: float) -> Found:
+    """Read what wrk printed. Raises Failed when it is no report, or reports no answer."""
+    total = re.search(r"(\d+) requests in ([\d.]+)(us|ms|s|m)\b", said)
+    if total is None or total[1] == "0":
+        raise Failed(f"wrk got no answer. It said:\n{said}")
     wrong = re.search(r"Non-2xx or 3xx responses: (\d+)", said)
-    errors = re.search(
-        r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", said
-    )
-    broken = sum(int(each) for each in errors.groups()) if errors else 0
-    return Measured(
-        int(total[1]),
-        float(total[2]) * _UNITS[total[3]] / 1e3,
-        used,
-        _percentile(said, "50%"),
-        _percentile(said, "99%"),
-        broken + (int(wrong[1]) if wrong else 0),
+    errors = _BROKEN.search(said)
+    return Found(
+        answers=int(total[1]),
+        seconds=float(total[2]) * _UNITS[total[3]] / 1e3,
+        p50_ms=_percentile(said, "50%"),
+        p99_ms=_percentile(said, "99%"),
+        broken=(sum(map(int, errors.groups())) if errors else 0) + (int(wrong[1]) if wrong else 0),
+        busy=busy,
     )
 
 
 def _percentile(said: str, name: str) -> float:
-    found = re.search(rf"{name}\s+([\d.]+)(us|ms|s)", said)
-    assert found is not None, said
+    found = re.search(rf"\b{name}\s+([\d.]+)(us|ms|s|m)\b", said)
+    if found is None:
+        raise Failed(f"wrk printed no latencies. It said:\n{said}")
     return float(found[1]) * _UNITS[found[2]]

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from epochs import Made
-from gateway.admin import AdminServer
+from gateway.admin import AdminServer, readiness
 from gateway.config import ADMIN_LISTEN, LISTEN, Endpoint
 from gateway.lifecycle import State
 from gateway.listener import Listener, bind
 from gateway.loading import Loading, Rules
-from gateway.lookup import Asked
+from gateway.lookup import Answer, Asked
 from gateway.metrics import Metrics, exposition
 from gateway.quick import Quick
 from gateway.server import ClientServer
@@ -55,16 +55,16 @@ class FixedLookup:
     ) -> tuple[dict[int, int | None], list[Asked]]:
         """Know nothing at once, and all after a while."""
         loop = asyncio.get_running_loop()
-        asked = [Asked(hashed, b"", loop.create_future()) for hashed in hashes]
-        for each in asked:
-            loop.call_later(self.delay_seconds, each.answer.set_result, None)
+        asked = [(hashed, Answer(b"")) for hashed in hashes]
+        for _, answer in asked:
+            loop.call_later(self.delay_seconds, answer.give, None)
         return {}, asked
 
     def finish(
         self, snapshot: Any, found: dict[int, int | None], asked: Iterable[Asked]
     ) -> dict[int, int | None]:
         """Give the masks."""
-        return {each.hashed: self.masks.get(each.hashed) for each in asked}
+        return {hashed: self.masks.get(hashed) for hashed, _ in asked}
 
 
 @dataclass
@@ -100,7 +100,7 @@ async def serving(
     metrics = Metrics()
     waiting = Waiting(max_checks)
     client = ClientServer(follower, lookup or FixedLookup(), metrics, waiting)
-    admin = AdminServer(follower, exposition(metrics))
+    admin = AdminServer(readiness(follower), exposition(metrics))
     lookup = lookup or FixedLookup()
 
     def front(ordinary: Any) -> Quick:

@@ -28,8 +28,8 @@ FORMAT = {
     "gateway.verify",
     "gateway.version",
 }
-# Redis by URL is I/O, but the same for both sides.
-SHARED = FORMAT | {"gateway.link", "gateway"}
+# Redis by URL, and the store by URL, are I/O, but the same for both sides.
+SHARED = FORMAT | {"gateway.link", "gateway.store_place", "gateway"}
 PURE = FORMAT | {"compiler.plan", "compiler.reference", "compiler.lowering", "compiler.image"}
 IMPURE = {
     "aiohttp",

@@ -11,6 +11,7 @@ import pytest
 from epochs import KEY, public_key
 from gateway.config import VARIABLES, ConfigError, Endpoint, read_config, usage
 from gateway.signing import public_line
+from gateway.store_place import PLACES, Bucket
 from processes import ROOT
 
 LEAST = {"TIDEGATE_WORKSPACE": "demo"}
@@ -46,6 +47,7 @@ def test_a_workspace_is_all_that_must_be_set() -> None:
     assert config.trusted == ()
     assert config.name == f"{socket.gethostname()}-{os.getpid()}"
     assert config.lookup_timeout_ms == 50
+    assert config.workers == 1
 
 
 @pytest.mark.parametrize(
@@ -66,12 +68,15 @@ def test_a_workspace_is_all_that_must_be_set() -> None:
             "http://x",
             NO_URL,
         ),
-        ("STORE", "s3://b", "'s3://b' is no folder. A gateway reads the store as a folder only."),
+        ("STORE", "s3://", "s3:// names no bucket. Write s3://BUCKET/PREFIX."),
+        ("STORE", "ftp://x", f"No store can be at ftp://. Give {PLACES}."),
         ("DRAIN_SECONDS", "-1", "'-1' is no number of seconds from 0 to 3600."),
         ("DRAIN_SECONDS", "nan", "'nan' is no number of seconds from 0 to 3600."),
         ("LOOKUP_TIMEOUT_MS", "0", "'0' is no whole number from 1 to 10,000."),
         ("CHECKS", "many", "'many' is no whole number from 1 to 1,000,000."),
         ("CHECKS", "9" * 5_000, f"'{'9' * 40}' is no whole number from 1 to 1,000,000."),
+        ("WORKERS", "0", "'0' is no whole number from 1 to 256, nor is it auto."),
+        ("WORKERS", "all", "'all' is no whole number from 1 to 256, nor is it auto."),
         ("TRUSTED_KEYS", "#:", EMPTY),
         (
             "TRUSTED_KEYS",
@@ -84,6 +89,41 @@ def test_a_workspace_is_all_that_must_be_set() -> None:
 def test_each_wrong_setting_is_named(name: str, text: str, sentence: str) -> None:
     """A wrong value is answered by the variable's name and a sentence that says what to write."""
     assert faults(**{name: text}) == (f"TIDEGATE_{name}: {sentence}",)
+
+
+def test_a_store_is_a_folder_or_a_bucket() -> None:
+    """A path and a file:// URL name a folder; other URLs name a bucket, and a folder in it."""
+
+    def store(text: str) -> Path | Bucket | None:
+        return read_config(LEAST | {"TIDEGATE_STORE": text}).store
+
+    assert store("/srv/my store") == store("file:///srv/my%20store") == Path("/srv/my store")
+    assert store("s3://bucket") == store("s3://bucket/") == Bucket("s3", "bucket", "")
+    assert store("gs://bucket/a/b/") == store("gs://bucket/a/b") == Bucket("gs", "bucket", "a/b/")
+    assert str(store("az://box/a")) == "az://box/a"
+
+
+def test_a_bucket_needs_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without obstore a URL is answered by how to install it; a folder needs nothing."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    (fault,) = faults(STORE="s3://bucket")
+    assert fault.startswith("TIDEGATE_STORE: A store at a URL needs the package obstore.")
+    assert fault.endswith("Install it: pip install 'tidegate[store]'")
+    assert read_config(LEAST | {"TIDEGATE_STORE": "/srv/x"}).store == Path("/srv/x")
+
+
+def test_a_folder_needs_no_package_for_buckets(tmp_path: Path) -> None:
+    """A gateway whose store is a folder never imports obstore, also when it reads the store."""
+    script = """
+import sys
+from pathlib import Path
+sys.modules["obstore"] = None
+from gateway import cold_start
+from gateway.config import read_config
+config = read_config({"TIDEGATE_WORKSPACE": "demo", "TIDEGATE_STORE": sys.argv[1]})
+assert cold_start.read_pointer(config.store) is None
+"""
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], cwd=ROOT, check=True, timeout=20)
 
 
 def test_every_fault_is_named_at_once() -> None:
@@ -107,6 +147,18 @@ def test_trusted_keys_come_from_a_file_or_as_text(tmp_path: Path) -> None:
         assert config.trusted == (public_key(KEY),)
     path.write_text("\n")
     assert "there is no key in it" in faults(TRUSTED_KEYS=str(path))[0]
+
+
+def test_workers_are_a_number_or_one_for_each_core() -> None:
+    """`auto` counts the cores that this process may use, not those of the machine."""
+    allowed = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(allowed)})
+        assert read_config(LEAST | {"TIDEGATE_WORKERS": "auto"}).workers == 1
+    finally:
+        os.sched_setaffinity(0, allowed)
+    assert read_config(LEAST | {"TIDEGATE_WORKERS": "auto"}).workers == len(allowed)
+    assert read_config(LEAST | {"TIDEGATE_WORKERS": "3"}).workers == 3
 
 
 def test_a_password_is_never_shown() -> None:

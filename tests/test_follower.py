@@ -21,9 +21,10 @@ from gateway.kept import Kept
 from gateway.keys import Keys
 from gateway.lifecycle import TABLE, Event, State
 from gateway.link import connect_async
-from gateway.loading import Loading, Mark, Rules
+from gateway.loading import Loading, Rules
 from gateway.metrics import Metrics
 from gateway.notice import listen
+from gateway.shelf import Shelf
 from gateway.signing import public_line
 from gateway.verify import verify_epoch
 from in_process import until
@@ -204,7 +205,7 @@ async def test_an_older_pointer_is_never_followed(server: RedisServer, tmp_path:
                 assert restarted.snapshot
                 assert restarted.snapshot.digest == make_epoch(2).digest
                 assert restarted.state is State.KEPT
-        (tmp_path / "epoch").unlink()
+        Kept(tmp_path).path(make_epoch(2).digest).unlink()
         async with follower(settings(server, tmp_path)) as bare:
             assert number(bare) is None  # rather nothing than an older one
 
@@ -269,9 +270,10 @@ async def test_a_gateway_starts_from_redis_else_disk_else_store(
         client.flushall()
     async with follower(config) as found:
         assert (number(found), found.state) == (3, State.KEPT)
-    image = tmp_path / "cache" / "epoch"
+    image = Kept(tmp_path / "cache").path(make_epoch(3).digest)
     whole = image.read_bytes()
-    for damage in (whole[:-9], whole[:40], b"", whole[:200] + b"x" + whole[201:]):
+    for damage in (whole[:-9], whole[:40], whole[:20], b"", whole[:200] + b"x" + whole[201:]):
+        image.unlink()
         image.write_bytes(damage)
         async with follower(config) as found:
             assert number(found) is None  # the store has 1 only, which is older than 3
@@ -303,21 +305,14 @@ async def test_a_disk_that_refuses_writes_stops_nothing(
                 )
         async with follower(settings(server, tmp_path / "cache")) as found:
             found._kept = Kept(folder)
-            make_epoch(2).write(client)
+            make_epoch(2, staff=("u-1",)).write(client)
             await found._follow_safely()
             assert number(found) == 2
-
-
-def test_what_is_kept_is_whole_or_old(tmp_path: Path) -> None:
-    """The mark never falls, and nothing unfinished lies about after a write."""
-    kept = Kept(tmp_path)
-    made = make_epoch(2)
-    kept.remember(Mark(2, made.digest))
-    kept.remember(Mark(1, bytes(32)))
-    kept.save(made.digest, made.blobs)
-    assert kept.highest() == Mark(2, made.digest)
-    assert kept.load() == (made.digest, made.blobs)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch", "highest"]
+            assert not isinstance(found._blobs, Shelf)
+            found._kept = Kept(tmp_path / "cache")
+            make_epoch(3, staff=("u-1",)).write(client)
+            await found._follow_safely()
+            assert isinstance(found._blobs, Shelf)
 
 
 def test_an_epoch_is_loaded_step_by_step() -> None:

@@ -101,7 +101,7 @@ def test_a_gateway_killed_and_restarted_without_redis_serves_the_same(tmp_path: 
         with server.client() as client:
             make_epoch(7).write(client)
         with running_gateway(tmp_path, server.url) as gateway:
-            wait_until((tmp_path / "cache" / "epoch").exists, "the epoch is kept")
+            wait_until(lambda: [*(tmp_path / "cache").glob("epoch-*")], "the epoch is kept")
             gateway.kill()
             server.kill()
             gateway.start()

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compiler.diagnostic import PlanError
-from compiler.lists import buckets
+from compiler.lists import buckets, hash_rows
 from compiler.lists.buckets import MembershipImage, bucket_pairs, build_membership
 from gateway import layout
 from gateway.errors import FormatError
@@ -148,7 +148,7 @@ def test_an_empty_table_knows_nobody() -> None:
         table = table_of(image, {"none": 0})
         assert list(image.buckets) == []
         for hashed in (0, 1, 2**63, 2**64 - 1):
-            assert not table.likely(hashed)
+            assert not table.may_hold(hashed)
             assert table.bucket_of(hashed) == layout.EMPTY_BUCKET
             assert table.lists_of(hashed, b"") == 0
 
@@ -163,16 +163,41 @@ def test_the_ends_of_the_hash_space_are_found(monkeypatch: pytest.MonkeyPatch) -
     hashes = np.array(sorted(edges) + [h + 2**53 for h in range(85_000)], np.uint64)
     hashes.sort()
     assert layout.bucket_count(len(hashes)) == buckets_wanted
-    monkeypatch.setattr(buckets, "_hash_ids", lambda text, seed: hashes)
-    monkeypatch.setattr(buckets, "_SLICE_ROWS", 1000)
+    monkeypatch.setattr(buckets, "_hash_ids", lambda text, seed: [hashes[::2], hashes[1::2]])
     image = build_membership("demo", [("staff", "user", b"")])
     table, by_digest = table_of(image), dict(image.buckets)
     for hashed in edges:
-        assert table.likely(hashed)
+        assert table.may_hold(hashed)
         assert table.lists_of(hashed, by_digest[table.bucket_of(hashed)]) == 1
     for hashed in (1, 2**64 - 2, (7 << 58) + 1):
         bucket = by_digest.get(table.bucket_of(hashed), b"")
         assert table.lists_of(hashed, bucket) == 0
+
+
+def test_two_ids_of_one_hash_are_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ids whose hashes meet, in one list's blocks or in two lists, share an entry and its lists."""
+    given = {b"a": [[5, 7], [7, 9], [5]], b"b": [[7, 7, 11]]}
+    monkeypatch.setattr(
+        buckets,
+        "_hash_ids",
+        lambda text, seed: (np.array(block, np.uint64) for block in given[text]),
+    )
+    image = build_membership("demo", [("testers", "user", b"a"), ("staff", "user", b"b")])
+    table, by_digest = table_of(image), dict(image.buckets)
+    ((_, bucket),) = by_digest.items()
+    assert image.membership["ids"] == 4
+    assert len(sets_of(image)["members"]) == 4 * 4  # of one list, of the other, of both
+    assert [table.lists_of(hashed, bucket) for hashed in (5, 7, 9, 11, 13)] == [2, 3, 2, 1, 0]
+
+
+def test_what_waits_in_a_file_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether a list's hashes wait in memory or in the temporary file, the tables are the same."""
+    ids = [text_of(*(f"u-{number}" for number in range(0, 9_000, step))) for step in (1, 2, 3)]
+    lists = [(f"list{at}", "user", text) for at, text in enumerate(ids)]
+    wanted = build_membership("demo", lists)
+    for rows in (10, 1000, 1 << 30):
+        monkeypatch.setattr(hash_rows, "_WAITING_ROWS", rows)
+        assert build_membership("demo", lists) == wanted
 
 
 def test_a_remainder_across_two_ids_is_no_member() -> None:
@@ -382,17 +407,22 @@ def test_set_numbers_are_distinct_narrow_and_settled() -> None:
 
 def test_too_many_combinations_are_a_plan_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """Past the limit of membership sets a push stops with a sentence, not with a full memory."""
-    monkeypatch.setattr(buckets, "MAX_SETS", 2)
+    monkeypatch.setattr(hash_rows, "MAX_SETS", 2)
     with pytest.raises(PlanError, match="more than 2 different combinations of lists"):
         build_membership("demo", SMALL)
     build_membership("demo", SMALL[:1])
 
 
 def test_progress_counts_the_ids() -> None:
-    """Progress is told after each list, and ends at all ids."""
-    seen: list[int] = []
-    build_membership("demo", SMALL, seen.append)
-    assert seen == [3, 5, 7]
+    """Each phase tells its progress, upwards, and ends at all rows or at all distinct ids."""
+    seen: dict[str, list[tuple[int, int]]] = {}
+    image = build_membership(
+        "demo", SMALL, lambda what, done, of: seen.setdefault(what, []).append((done, of))
+    )
+    assert seen.pop("lists: ids hashed") == [(3, 0), (5, 0), (7, 0)]
+    distinct = image.membership["ids"]
+    assert [told[-1] for told in seen.values()] == [(7, 7), (distinct, distinct)]
+    assert all(told == sorted(told) for told in seen.values())
 
 
 def expressions(**lists: tuple[str, list[str]]) -> ExpressionLists:

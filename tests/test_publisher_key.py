@@ -7,7 +7,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from compiler.publication.publisher_key import PublisherKeyError, create_key, load_key
+from compiler.key_file import KeyFileError
+from compiler.publication.publisher_key import create_key, load_key
 from gateway.signing import parse_trusted_keys, verify
 
 
@@ -43,10 +44,10 @@ def test_a_passphrase_encrypts(tmp_path: Path) -> None:
     """With a passphrase the file holds no plain key, and another passphrase does not open it."""
     path = create_key(tmp_path, "ann", "right")
     assert path.read_text().startswith("-----BEGIN ENCRYPTED PRIVATE KEY-----")
-    with pytest.raises(PublisherKeyError, match="does not open with this passphrase"):
+    with pytest.raises(KeyFileError, match="does not open with this passphrase"):
         load_key(path, "wrong")
     for none in (None, ""):
-        with pytest.raises(PublisherKeyError, match=r"is encrypted\. Give its passphrase"):
+        with pytest.raises(KeyFileError, match=r"is encrypted\. Give its passphrase"):
             load_key(path, none)
 
 
@@ -60,11 +61,11 @@ def test_no_key_is_ever_overwritten(tmp_path: Path) -> None:
     """A second key of one name is refused, also when only the .pub file is left."""
     path = create_key(tmp_path, "ann", None)
     before = path.read_bytes()
-    with pytest.raises(PublisherKeyError, match=r"ann\.pem exists already"):
+    with pytest.raises(KeyFileError, match=r"ann\.pem exists already"):
         create_key(tmp_path, "ann", None)
     assert path.read_bytes() == before
     path.unlink()
-    with pytest.raises(PublisherKeyError, match=r"ann\.pub exists already"):
+    with pytest.raises(KeyFileError, match=r"ann\.pub exists already"):
         create_key(tmp_path, "ann", None)
     assert not path.exists()
 
@@ -72,7 +73,7 @@ def test_no_key_is_ever_overwritten(tmp_path: Path) -> None:
 def test_a_dangling_link_is_not_written_through(tmp_path: Path) -> None:
     """A link in the key's place does not lead the key somewhere else."""
     (tmp_path / "ann.pem").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(PublisherKeyError, match=r"ann\.pem: File exists"):
+    with pytest.raises(KeyFileError, match=r"ann\.pem: File exists"):
         create_key(tmp_path, "ann", None)
     assert not (tmp_path / "elsewhere").exists()
 
@@ -82,7 +83,7 @@ def test_a_key_open_to_others_is_refused(tmp_path: Path, mode: int) -> None:
     """A key file that anybody else may touch is refused with the command that mends it."""
     path = create_key(tmp_path, "ann", None)
     path.chmod(mode)
-    with pytest.raises(PublisherKeyError, match=f"mode {mode:04o}.*chmod 600 {path}"):
+    with pytest.raises(KeyFileError, match=f"mode {mode:04o}.*chmod 600 {path}"):
         load_key(path, None)
     path.chmod(0o400)
     assert load_key(path, None).name == "ann"
@@ -91,14 +92,14 @@ def test_a_key_open_to_others_is_refused(tmp_path: Path, mode: int) -> None:
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", ".ann", "a b", "é", "a" * 65, "a\n"])
 def test_a_key_s_name_is_a_plain_name(tmp_path: Path, name: str) -> None:
     """A name that leaves the folder, or that no trusted key could have, is refused."""
-    with pytest.raises(PublisherKeyError, match="is no key name"):
+    with pytest.raises(KeyFileError, match="is no key name"):
         create_key(tmp_path / "keys", name, None)
     assert not (tmp_path / "keys").exists()
 
 
 def test_an_empty_passphrase_is_refused(tmp_path: Path) -> None:
     """An empty passphrase is a slip, never a wish for no encryption."""
-    with pytest.raises(PublisherKeyError, match="The passphrase is empty"):
+    with pytest.raises(KeyFileError, match="The passphrase is empty"):
         create_key(tmp_path, "ann", "")
 
 
@@ -125,7 +126,7 @@ def pem(private: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
 )
 def test_a_key_of_another_kind_is_named_so(tmp_path: Path, data: bytes) -> None:
     """Only Ed25519 signs epochs."""
-    with pytest.raises(PublisherKeyError, match="a key of another kind"):
+    with pytest.raises(KeyFileError, match="a key of another kind"):
         load_key(written(tmp_path / "ann.pem", data), None)
 
 
@@ -145,20 +146,20 @@ BROKEN = [
 @pytest.mark.parametrize("data", BROKEN)
 def test_a_broken_key_is_a_sentence(tmp_path: Path, data: bytes) -> None:
     """Whatever holds no private key says so, and names the command that makes one."""
-    with pytest.raises(PublisherKeyError, match=r"no readable private key.*tidegate keygen"):
+    with pytest.raises(KeyFileError, match=r"no readable private key.*tidegate keygen"):
         load_key(written(tmp_path / "ann.pem", data), None)
 
 
 def test_a_missing_key_names_the_command(tmp_path: Path) -> None:
     """No file, a folder, and an unusable place each get their sentence."""
-    with pytest.raises(PublisherKeyError, match=r"There is no key at .*run `tidegate keygen`"):
+    with pytest.raises(KeyFileError, match=r"There is no key at .*run `tidegate keygen`"):
         load_key(tmp_path / "none.pem", None)
     (tmp_path / "folder.pem").mkdir()
-    with pytest.raises(PublisherKeyError, match="cannot be read"):
+    with pytest.raises(KeyFileError, match="cannot be read"):
         load_key(tmp_path / "folder.pem", None)
-    with pytest.raises(PublisherKeyError, match="has no key name"):
+    with pytest.raises(KeyFileError, match="has no key name"):
         load_key(tmp_path / "an n.pem", None)
-    with pytest.raises(PublisherKeyError, match="cannot be written"):
+    with pytest.raises(KeyFileError, match="cannot be written"):
         create_key(Path("/dev/null/keys"), "ann", None)
 
 

@@ -34,6 +34,7 @@ TOP = {
     "loadtest",
     "pyproject.toml",
     "requirements.lock",
+    "setup.py",
     "tests",
 }
 

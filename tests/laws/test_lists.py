@@ -52,7 +52,7 @@ class Gateway:
 
     def likely(self, kind: str, text: str) -> bool:
         """Ask the filter."""
-        return self.table.likely(id_hash(text, id_seed("demo", kind)))
+        return self.table.may_hold(id_hash(text, id_seed("demo", kind)))
 
 
 def wanted(members: Members, kind: str, text: str) -> set[str]:

@@ -138,3 +138,16 @@ def test_every_path_answers_alike_and_in_order(
     other = runner.run(_ask(ordinary, data, []))
     assert _undated(one) == _undated(other)
     assert one.count(b"HTTP/1.1 ") >= 1
+
+
+async def test_an_ordinary_check_stays_on_the_quick_path() -> None:
+    """No check that phones send is handed to aiohttp, which would cost three times as much."""
+    names = ("quick", "member", "another member", "batch", "packed", "packed member", "dry run")
+    lookup = FixedLookup(masks=MEMBERS)
+    async with serving(snapshot_of(MADE), lookup=lookup, quick=True) as served:
+        reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+        writer.write(b"".join(REQUESTS[name] for name in names))
+        for _ in names:
+            assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)).count(b"200 OK")
+        writer.close()
+        assert served.metrics.handed_over == 0

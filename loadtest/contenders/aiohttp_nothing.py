@@ -1,6 +1,7 @@
 """A do-nothing aiohttp handler: what serving one request costs before anything is decided.
 
-`python -m loadtest.nothing PORT FILE` reads each request's body and answers the file's bytes.
+`python -m loadtest.contenders.aiohttp_nothing PORT FILE` reads each request's body and answers
+the file's bytes.
 """
 
 import sys

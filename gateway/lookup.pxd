@@ -1,0 +1,48 @@
+cimport cython
+
+@cython.final
+cdef class Answer:
+    cdef readonly bytes bucket, digest
+    cdef readonly bint done
+    cdef list _calls
+
+    cpdef object then(self, object call)
+    @cython.locals(calls=list)
+    cpdef object give(self, bytes bucket)
+
+@cython.final
+cdef class _Trip:
+    cdef readonly Py_ssize_t left
+    cdef list _answers
+    cdef bint _again
+    cdef object _keys
+    cdef Lookup _lookup
+
+@cython.final
+cdef class Lookup:
+    cdef object _reader, _keys, _queue, _turns, _timer, _confirmed, _contents, _meaning
+    cdef readonly object _breaker, _counts
+    cdef double _timeout, _failed_at
+    cdef Py_ssize_t _limit, _under_way
+    cdef bint _failing
+    cdef dict _waiting
+    cdef list _turn
+    cdef set _logged
+
+    @cython.locals(found=dict, asked=list, digest=bytes, known=tuple, answer=Answer)
+    cpdef tuple begin(self, object snapshot, object hashes)
+    @cython.locals(answer=Answer)
+    cpdef dict finish(self, object snapshot, dict found, object asked)
+    cdef object _read(self, object snapshot, object hashed, Answer answer)
+    cdef Answer _ask(self, bytes digest)
+    cpdef object arrived(self, list answers, object values, bint whole)
+    cpdef object failed(self, list answers, str why)
+    cdef object _send(self)
+    cdef bytes _bucket(self, bytes digest, object value)
+    cdef object _give(self, Answer answer, bytes bucket)
+    cdef object _fail(self, str reason)
+    cdef object _succeed(self)
+    cdef object _log_once(self, bytes digest, str sentence)
+
+@cython.locals(answer=Answer)
+cdef bint _all_done(list answers)

@@ -1,0 +1,25 @@
+cimport cython
+from gateway.remembered cimport Remembered
+
+ctypedef fused Bits:
+    long long
+    object
+
+cdef dict _RANKS
+
+@cython.final
+cdef class Program:
+    cdef public str app
+    cdef public list targets
+    cdef public object withdrawn, lists
+    cdef list _times, _cells, _of_sent, _of_custom, _of_context
+    cdef Remembered _hosts, _nowhere
+    cdef object _anywhere
+    cdef bint _narrow
+
+    @cython.locals(few=cython.longlong)
+    cpdef int winner(self, dict sent, dict custom, tuple context, long long second) except? -2
+    @cython.locals(found=Bits, place=Py_ssize_t, known=dict, table=Remembered, hosts=Remembered)
+    cdef Bits _accepted(self, Bits bits, dict sent, dict custom, tuple context)
+
+cpdef bint is_sent(object value)

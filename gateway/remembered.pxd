@@ -1,0 +1,10 @@
+cimport cython
+
+@cython.final
+cdef class Remembered:
+    cdef readonly dict known
+    cdef object _memory, _work_out, __weakref__
+
+    cpdef object learn(self, object key)
+
+cdef bint _is_short(object key)

@@ -1,0 +1,40 @@
+cimport cython
+
+cdef unsigned long long _LOW
+cdef bytes _END
+from gateway.hashing cimport scaled
+from gateway.answer cimport Answer
+from gateway.apps cimport Apps, Entry
+from gateway.check cimport Check
+from gateway.membership cimport MembershipTable
+from gateway.remembered cimport Remembered
+from gateway.program cimport Program, is_sent
+
+@cython.final
+cdef class Snapshot:
+    cdef public bytes digest
+    cdef public object epoch, number, contents, memory
+    cdef public dict settings, bits
+    cdef public Apps apps
+    cdef tuple _seeds
+    cdef MembershipTable _table
+    cdef object _placeholders, _expressions
+    cdef Remembered _cdn
+    cdef list _exact
+    cdef _Heads _heads
+
+    @cython.locals(entry=Entry, apps=Apps, known=dict)
+    cpdef tuple probes(self, Check check)
+    @cython.locals(parts=list, outcomes=list, sent=dict, custom=dict, rank=int, entry=Entry, apps=Apps, known=dict, context=tuple, key=tuple, answer=Answer)
+    cpdef tuple answer(self, Check check, dict members, long long second, bint msgpack)
+    cdef tuple _masks(self, Check check, dict members)
+
+@cython.final
+cdef class _Heads:
+    cdef unsigned long long _middle, _values
+    cdef list _json, _msgpack
+
+    @cython.locals(hashed=cython.ulonglong)
+    cdef Py_ssize_t _place(self, object subject) except -1
+    cpdef bytes json(self, object subject, list parts)
+    cpdef bytes msgpack(self, object subject, list parts)
