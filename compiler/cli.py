@@ -14,15 +14,25 @@ from typing import Any
 import typer
 from typer.exceptions import Abort, TyperException
 
-from compiler.commands import explaining, packages, plans, publishing, upkeep
+from compiler.commands import (
+    explaining,
+    keys,
+    packages,
+    patches,
+    plans,
+    publishing,
+    signatures,
+    upkeep,
+)
 from compiler.commands.console import err
 from compiler.commands.lists import allowlist_app
 from compiler.commands.past import history_app
 from compiler.commands.up import up
 from compiler.diagnostic import PlanError
+from compiler.key_file import KeyFileError
 from compiler.packaging.archive import PackError
-from compiler.packaging.upload import UploadError, UploadRefusedError
-from compiler.publication.publisher_key import PublisherKeyError
+from compiler.packaging.claims import SignatureError
+from compiler.packaging.upload_fault import UploadError, UploadRefusedError
 from compiler.refusal import Refused
 from gateway.errors import FormatError, RequestError, StoreError
 
@@ -34,7 +44,8 @@ _CODES: tuple[tuple[type[Exception], int], ...] = (
     (Refused, REFUSED),
     (UploadRefusedError, REFUSED),
     (UploadError, USAGE),
-    (PublisherKeyError, USAGE),
+    (SignatureError, REFUSED),
+    (KeyFileError, USAGE),
     (RequestError, USAGE),
     (StoreError, AWAY),
     (FormatError, AWAY),
@@ -64,7 +75,10 @@ _COMMANDS: tuple[tuple[str, Callable[..., Any]], ...] = (
     ("explain", explaining.explain),
     ("pack", packages.pack),
     ("upload", packages.upload),
-    ("keygen", packages.keygen),
+    ("keygen", keys.keygen),
+    ("sign", signatures.sign),
+    ("verify", signatures.verify),
+    ("patch", patches.patch),
 )
 for _name, _command in _COMMANDS:
     app.command(_name)(_command)

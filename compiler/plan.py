@@ -188,6 +188,18 @@ class CdnRule:
 
 
 @dataclass(frozen=True, slots=True)
+class TrustedKey:
+    """A public key whose signature makes a package trusted.
+
+    `id` is its RFC 7638 thumbprint, `public` the base64 of its SubjectPublicKeyInfo (DER).
+    """
+
+    name: str
+    id: str
+    public: str
+
+
+@dataclass(frozen=True, slots=True)
 class Workspace:
     """What holds for all apps: workspace.yaml."""
 
@@ -202,6 +214,7 @@ class Workspace:
         "unknown",
     )
     cors: tuple[str, ...] = ()
+    keys: tuple[TrustedKey, ...] = ()
     span: Span = field(default=NOWHERE, compare=False, repr=False)
 
 

@@ -14,7 +14,15 @@ import orjson
 import pytest
 
 import plans
-from compiler.language import app_file, conditions, core_value, plan_text, schema, tree
+from compiler.language import (
+    app_file,
+    conditions,
+    core_value,
+    plan_text,
+    schema,
+    tree,
+    trusted_keys,
+)
 from compiler.language.reading import read_files
 from compiler.language.records import Record
 from compiler.lists.gathering import ID_BYTES
@@ -129,6 +137,7 @@ AUDIENCE: Any = app_file.AUDIENCE.record
         ("A release", app_file.RELEASE),
         ("An audience", AUDIENCE),
         ("rules.yaml", schema.RULES),
+        ("A key", trusted_keys.KEY),
         ("A list", schema.LIST),
         ("Conditions", conditions.CONDITION),
     ],

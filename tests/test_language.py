@@ -130,3 +130,11 @@ def test_unknown_and_missing_keys() -> None:
     assert not fits("lists: [{list: a, stored: true}]", "lists")
     assert fits("rules: {a: [{attribute: brand, in: [b]}]}", "rules")
     assert not fits("rules: {a: [b]}", "rules")
+
+
+def test_it_knows_keys() -> None:
+    """An editor takes the line that keygen prints, and doubts what is no base64."""
+    line = '{key: ann-2026, public: "MCowBQYDK2VwAyEA8uzLxVnPhpxFg8A+WlSRkZMe2hZdiTNddxGYkZKm8rA="}'
+    assert fits(f"workspace: demo\nkeys: [{line}]\n", "workspace")
+    for wrong in ("[]", "[{key: ann}]", "[{key: ann, public: '-----BEGIN'}]", "[{key: a, kid: b}]"):
+        assert not fits(f"workspace: demo\nkeys: {wrong}\n", "workspace"), wrong

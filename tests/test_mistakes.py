@@ -12,8 +12,8 @@ import typer
 
 import processes
 import workplace
+from compiler.commands.keys import keygen
 from compiler.commands.naming import app_of_file
-from compiler.commands.packages import keygen
 from workplace import APP, Workplace
 
 V1, V2 = "1.0.0.1", "1.0.0.2"

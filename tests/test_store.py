@@ -270,9 +270,20 @@ def test_names_that_could_escape_are_refused(store: Store, name: str) -> None:
 @pytest.mark.parametrize(
     ("where", "message"),
     [
-        ("s3://bucket/x", "s3:// is not supported yet"),
-        ("gs://bucket", "gs:// is not supported yet"),
-        ("https://example.com", "https:// is not supported yet"),
+        ("https://me:secret@example.com", "^No store can be at https://. Give a folder, or s3://"),
+        ("S3://bucket", "^No store can be at S3://"),
+        ("s3://", "names no bucket. Write s3://BUCKET/PREFIX"),
+        ("s3:///x", "names no bucket"),
+        ("gs://b%2e/x", "names no bucket"),
+        ("s3://bucket/a//b", "is no place for a store"),
+        ("s3://bucket/../b", "is no place for a store"),
+        ("s3://bucket/a b", "is no place for a store"),
+        ("s3://bucket/a?region=x", "is no place for a store"),
+        ("s3://key:secret@bucket", "^A store's URL holds no credentials. Set AWS_ACCESS_KEY_ID"),
+        (
+            "az://box",
+            "^The store az://box cannot be opened: there are no credentials. Set AZURE_ST",
+        ),
         ("file://host/x", "names no folder"),
         ("file://", "names no folder"),
         ("", "No store is named"),

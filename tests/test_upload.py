@@ -1,17 +1,22 @@
 """Upload: a file under its own SHA-256, one record a version, and bytes that never change."""
 
+import gzip
 import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 
+from compiler.language.draft import RecordDraft
 from compiler.language.faults import Faults
 from compiler.language.package_record import RECORD, written_record
 from compiler.language.tree import parse
 from compiler.packaging.archive import pack
-from compiler.packaging.upload import Uploaded, UploadError, UploadRefusedError, upload
+from compiler.packaging.record_file import write_record
+from compiler.packaging.upload import Uploaded, upload
+from compiler.packaging.upload_fault import UploadError, UploadRefusedError
 from compiler.storage.store import Digest, Store, open_store
 from gateway.errors import StoreError
 
@@ -31,9 +36,14 @@ def plan(tmp_path: Path) -> Path:
     return tmp_path / "plan"
 
 
+def unzstd(data: bytes) -> bytes:
+    """Open a zstd frame."""
+    return zstandard.decompress(data)
+
+
 def miniapp(at: Path, version: str = "1.0.0.2", app: str = APP, text: str = "") -> Path:
     """Pack a small MiniApp."""
-    root = at / f"in-{version}-{app}-{text}"
+    root = at / f"in-{version}-{app}-{text[:9]}"
     (root / "pages").mkdir(parents=True, exist_ok=True)
     manifest = {
         "app_id": app,
@@ -63,17 +73,26 @@ def send(package: Path, plan: Path, store: Store, /, **changed: Any) -> Uploaded
 
 def test_the_record_is_as_documented(tmp_path: Path, plan: Path, store: Store) -> None:
     """The record has the documented members, sorted, indented, with a final newline."""
-    package = miniapp(tmp_path)
+    package = miniapp(tmp_path, text="tide " * 200)
     data = package.read_bytes()
     done = send(package, plan, store)
     sha256 = hashlib.sha256(data).hexdigest()
     path = f"files/{sha256[:2]}/{sha256}.zip"
     text = (plan / "packages" / APP / "1.0.0.2.json").read_text()
+    forms = [{"compression": "identity", "size": len(data), "sha256": sha256, "path": path}]
+    for compression, suffix, opened in (("gzip", "gz", gzip.decompress), ("zstd", "zst", unzstd)):
+        (there,) = [name for name in store.list_named("files") if name.endswith(suffix)]
+        form = store.get_named(there)
+        assert form is not None
+        assert opened(form) == data
+        name = hashlib.sha256(form).hexdigest()
+        assert there == f"files/{name[:2]}/{name}.zip.{suffix}"
+        forms.append({"compression": compression, "size": len(form), "sha256": name, "path": there})
     value = {
         "format": 1,
         "size": len(data),
         "sha256": sha256,
-        "forms": [{"compression": "identity", "size": len(data), "sha256": sha256, "path": path}],
+        "forms": forms,
         "signatures": [],
     }
     assert text == json.dumps(value, indent=2, sort_keys=True) + "\n"
@@ -265,7 +284,7 @@ def test_a_record_cannot_aim_an_upload(tmp_path: Path, plan: Path, store: Store,
     value = json.loads(record.read_text())
     value["forms"][0]["path"] = path
     record.write_text(json.dumps(value))
-    with pytest.raises(UploadError, match="names no identity form"):
+    with pytest.raises(UploadError, match="is no place of its bytes in files/"):
         send(package, plan, store)
 
 
@@ -279,19 +298,59 @@ def test_an_unwritable_plan_is_said(tmp_path: Path, plan: Path, store: Store) ->
     assert send(package, plan, store).recorded
 
 
+SIGNED: list[dict[str, Any]] = [
+    {},
+    {"signatures": ["a-_.b.c"]},
+    {"signatures": ["a.b.c", "d.e.f"], "clients": {"android": ">=10.2.0"}},
+    {"clients": {"android": ">=10.2.0 <11", "ios": "=10.1.0-rc.1"}},
+]
+
+
+@pytest.mark.parametrize("data", [b"x", b"tide " * 200])
+@pytest.mark.parametrize("signed", SIGNED)
 def test_a_record_as_written_reads_the_same_both_ways(
-    tmp_path: Path, plan: Path, store: Store
+    tmp_path: Path, plan: Path, store: Store, data: bytes, signed: dict[str, Any]
 ) -> None:
     """The short way to read what upload wrote says what the long way says, and takes no less."""
-    sent = send(miniapp(tmp_path), plan, store)
-    text = sent.record.read_text()
-    quick = written_record(text)
+    sent = send(blob(tmp_path, data=data), plan, store, version="1.0")
+    write_record(sent.record, json.loads(sent.record.read_text()) | signed)
+    written = sent.record.read_text()
+    quick = written_record(written)
     assert quick is not None
+    assert len(quick.record.forms) == (3 if len(data) > 1 else 1)
+    assert quick == read_slowly(written)
+    for at in range(len(written)):
+        changed = written[:at] + "~" + written[at + 1 :]
+        found = written_record(changed)
+        assert found is None or found == read_slowly(changed)
+    assert written_record(written + "\n") is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"a.b.c",\n', '"a.b.c"\n'),
+        ('"d.e.f"\n', '"d.e.f",\n'),
+        ('>=10.2.0"', '>=10.2.0 <1"'),
+        ('>=10.2.0"', '10.2.0"'),
+        ('>=10.2.0"', '>=10.2.0",\n    "android": ">=9"'),
+        ("files/", "elsewhere/"),
+    ],
+)
+def test_a_doubtful_record_is_read_the_long_way(
+    tmp_path: Path, plan: Path, store: Store, old: str, new: str
+) -> None:
+    """What may be a fault is left to the tree, which knows where it stands and what to say."""
+    sent = send(miniapp(tmp_path, text="tide " * 200), plan, store)
+    write_record(sent.record, json.loads(sent.record.read_text()) | SIGNED[2])
+    written = sent.record.read_text()
+    assert old in written
+    assert written_record(written.replace(old, new, 1)) is None
+
+
+def read_slowly(text: str) -> RecordDraft | None:
+    """Read a record as a tree; None if anything is wrong with it."""
     faults = Faults()
     node = parse("record.json", text, faults)
-    assert node is not None
-    assert RECORD.read(node, faults) == quick
-    assert not faults.found
-    for at in range(len(text)):
-        assert written_record(text[:at] + "~" + text[at + 1 :]) is None
-    assert written_record(text + "\n") is None
+    found = RECORD.read(node, faults) if node is not None else None
+    return None if faults.found else found

@@ -34,6 +34,7 @@ class Workplace:
     folder: Path
     redis_url: str
     gateway: processes.Gateway
+    store: str = ""
 
     @property
     def plan(self) -> Path:
@@ -47,7 +48,7 @@ class Workplace:
         kept = {name: text for name, text in os.environ.items() if not name.startswith("TIDEGATE_")}
         settings = {
             "TIDEGATE_REDIS": self.redis_url,
-            "TIDEGATE_STORE": str(self.folder / "store"),
+            "TIDEGATE_STORE": self.store or str(self.folder / "store"),
             "TIDEGATE_WORKSPACE": "demo",
             "TIDEGATE_KEY": str(self.folder / "keys" / "ann.pem"),
             "COLUMNS": "150",
@@ -123,15 +124,18 @@ class Workplace:
 
 
 @contextmanager
-def workplace(folder: Path, redis_url: str) -> Iterator[Workplace]:
-    """Set up a workplace with a key, an empty plan in Git, and a gateway that trusts the key."""
+def workplace(folder: Path, redis_url: str, store: str = "") -> Iterator[Workplace]:
+    """Set up a workplace with a key, an empty plan in Git, and a gateway that trusts the key.
+
+    `store` is a bucket's URL; else it is a folder of the workplace.
+    """
     gateway = processes.Gateway(
         folder / "gateway",
         redis_url,
-        STORE=str(folder / "store"),
+        STORE=store or str(folder / "store"),
         TRUSTED_KEYS=str(folder / "keys" / "ann.pub"),
     )
-    place = Workplace(folder, redis_url, gateway)
+    place = Workplace(folder, redis_url, gateway, store)
     place.plan.mkdir()
     place.git("init", "--quiet")
     place.run("keygen", "ann", "--dir", str(folder / "keys"), "--no-passphrase")

@@ -5,11 +5,19 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    ProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.progress import Progress as Bars
 
 from compiler.progress import Progress
@@ -60,13 +68,22 @@ def confirm(question: str, *, yes: bool) -> bool:
     return out.input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
 
 
-@contextmanager
-def progress() -> Iterator[Progress]:
+def progress() -> AbstractContextManager[Progress]:
     """Show long work: bars on a terminal, a plain line now and then elsewhere."""
+    return _progress(MofNCompleteColumn())
+
+
+def byte_progress() -> AbstractContextManager[Progress]:
+    """Show long work on bytes, in the same way."""
+    return _progress(DownloadColumn(), TransferSpeedColumn())
+
+
+@contextmanager
+def _progress(*counts: ProgressColumn) -> Iterator[Progress]:
     if not err.is_terminal:
         yield _lines()
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), *counts)
     with Bars(*columns, TimeRemainingColumn(), console=err, transient=True) as bars:
         tasks: dict[str, Any] = {}
 

@@ -1,20 +1,19 @@
-"""Commands on packages and keys: pack, upload, keygen."""
+"""Commands on packages: pack, upload."""
 
-import getpass
-import os
-import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from compiler.commands.console import say, say_json
+from compiler.commands.console import byte_progress, say, say_json
 from compiler.commands.naming import app_of_file
 from compiler.commands.session import AsJson, StorePlace
+from compiler.commands.signatures import signature_texts
+from compiler.language.key_source import read_keys
 from compiler.language.reading import WORKSPACE_FILE
 from compiler.packaging.archive import pack as pack_archive
-from compiler.packaging.upload import upload as upload_package
-from compiler.publication.publisher_key import create_key
+from compiler.packaging.record_file import record_entry
+from compiler.packaging.upload import Uploaded, upload_all
 from compiler.storage.store import open_store
 
 
@@ -48,65 +47,74 @@ def pack(
 
 
 def upload(
-    package: Annotated[Path, typer.Argument(help="A file that `tidegate pack` made.")],
-    app: Annotated[str, typer.Option(help="The app's id, or its file's name.")],
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE", help="Files that `tidegate pack` made.")
+    ],
     store: StorePlace,
-    version: Annotated[str, typer.Option(help="Default: that of the MiniApp's manifest.")] = "",
-    plan: Annotated[Path, typer.Option(help="The plan's folder, for the record.")] = Path(),
+    app: Annotated[
+        str, typer.Option(help="The app's id, or its file's name. MiniApps name their own.")
+    ] = "",
+    version: Annotated[
+        str, typer.Option(help="Of one file; default: that of the MiniApp's manifest.")
+    ] = "",
+    plan: Annotated[Path, typer.Option(help="The plan's folder, for the records.")] = Path(),
+    signatures: Annotated[
+        Path | None, typer.Option(help="Of one file: its signatures. Default: FILE.jws.")
+    ] = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Put a package into the store.
+    """Put packages into the store.
 
-    And its record, packages/APP/VERSION.json, into the plan, to be committed: size and SHA-256.
-    A version's bytes never change: other bytes under an uploaded version are refused.
+    As they are, and as gzip and zstd where that is smaller. Each is read back, and its record,
+    packages/APP/VERSION.json, written into the plan, to be committed. A version's bytes never
+    change: other bytes under an uploaded version are refused. Whenever an upload ends early, the
+    same command goes on where it stopped.
+
+    Signatures in FILE.jws go into the record, also when the file is there already. Where the plan
+    names keys, one of them must have signed.
+
+    Credentials of buckets come from the environment, or from the machine's role:
+    s3:// AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION, and
+    AWS_ENDPOINT_URL for another service than Amazon's (~/.aws is not read: type first
+    eval "$(aws configure export-credentials --format env)");
+    gs:// GOOGLE_APPLICATION_CREDENTIALS, or `gcloud auth application-default login`;
+    az:// AZURE_STORAGE_ACCOUNT_NAME with AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_TOKEN.
     """
     if not (plan / WORKSPACE_FILE).is_file():
         raise typer.BadParameter(
             f"{plan} is no plan's folder: it has no {WORKSPACE_FILE}. Name one with --plan."
         )
-    found = upload_package(
-        package,
-        app=app_of_file(plan, app),
-        version=version or None,
-        plan=plan,
-        store=open_store(store),
-    )
-    say(found.message)
+    if version and len(files) > 1:
+        raise typer.BadParameter("--version is for one file. Upload these one by one.")
+    if signatures is not None:
+        if len(files) > 1:
+            raise typer.BadParameter("--signatures is for one file. Upload these one by one.")
+        signature_texts(files[0], signatures)
+    with byte_progress() as show:
+        done = upload_all(
+            files,
+            app=app_of_file(plan, app) if app else None,
+            version=version or None,
+            plan=plan,
+            store=open_store(store),
+            signatures=signatures,
+            keys=read_keys(plan),
+            progress=show,
+        )
+    if as_json:
+        say_json([_uploaded(each) for each in done])
+        return
+    for each in done:
+        say(each.message)
 
 
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user may have no name
-        raise typer.BadParameter("This user has no name here. Say yours: NAME.") from None
-
-
-def keygen(
-    name: Annotated[str, typer.Argument(help="Your name, as the history will show it.")] = "",
-    folder: Annotated[Path, typer.Option("--dir", help="Where keys are kept.")] = Path(
-        "~/.config/tidegate"
-    ),
-    no_passphrase: Annotated[
-        bool, typer.Option("--no-passphrase", help="For machines; the file alone can sign.")
-    ] = False,
-) -> None:
-    """Make a publisher's key (Ed25519), one a person.
-
-    The history shows the key's name as the author. You sign with NAME.pem; gateways that are
-    told to trust NAME.pub serve what you push.
-    """
-    passphrase = None
-    if not no_passphrase:
-        passphrase = os.environ.get("TIDEGATE_KEY_PASSPHRASE")
-        if passphrase is None:
-            if not sys.stdin.isatty():
-                raise typer.BadParameter(
-                    "Nobody can type a passphrase here: set TIDEGATE_KEY_PASSPHRASE, or say "
-                    "--no-passphrase."
-                )
-            passphrase = getpass.getpass("Passphrase: ")
-            if getpass.getpass("Again: ") != passphrase:
-                raise typer.BadParameter("The two passphrases differ.")
-    path = create_key(folder.expanduser(), name or _user(), passphrase)
-    say(f"{path}: keep it to yourself. To sign with it: export TIDEGATE_KEY={path}")
-    public = path.with_suffix(".pub")
-    say(f"{public}: give it to the gateways: TIDEGATE_TRUSTED_KEYS={public}")
+def _uploaded(done: Uploaded) -> dict[str, Any]:
+    return {
+        "app": done.app,
+        "version": done.version,
+        "record": str(done.record),
+        "forms": [record_entry(form) for form in done.forms],
+        "signatures": done.signatures,
+        "recorded": done.recorded,
+        "stored": done.stored,
+    }

@@ -1,8 +1,5 @@
 """What a command works on: one workspace, its Redis and its store, from options or environment."""
 
-import getpass
-import os
-import sys
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +8,7 @@ from typing import Annotated
 import typer
 
 from compiler.commands.console import note
+from compiler.commands.passphrase import known_passphrase
 from compiler.publication.epoch import Publication
 from compiler.publication.live import read_live
 from compiler.publication.mirror import Mirror
@@ -29,7 +27,12 @@ RedisUrl = Annotated[
     str, typer.Option("--redis", envvar="TIDEGATE_REDIS", help="Where Redis is.", metavar="URL")
 ]
 StorePlace = Annotated[
-    str, typer.Option("--store", envvar="TIDEGATE_STORE", help="The store's folder.")
+    str,
+    typer.Option(
+        "--store",
+        envvar="TIDEGATE_STORE",
+        help="A folder, s3://BUCKET/PREFIX, gs://… or az://…: see `tidegate upload --help`.",
+    ),
 ]
 WorkspaceName = Annotated[
     str,
@@ -70,7 +73,7 @@ class Session:
         """The store; who only reads makes no folder. Raises BadParameter when none is named."""
         if not self.store_place:
             raise typer.BadParameter(
-                "No store is named. Say --store FOLDER, or set TIDEGATE_STORE."
+                "No store is named. Say --store FOLDER or --store URL, or set TIDEGATE_STORE."
             )
         return open_store(self.store_place, create=self.changes)
 
@@ -107,8 +110,4 @@ def open_key(path: str) -> PublisherKey:
             "then say --key FILE.pem or set TIDEGATE_KEY."
         )
     file = Path(path).expanduser()
-    passphrase = os.environ.get("TIDEGATE_KEY_PASSPHRASE")
-    encrypted = file.is_file() and b"BEGIN ENCRYPTED" in file.read_bytes()
-    if passphrase is None and encrypted and sys.stdin.isatty():
-        passphrase = getpass.getpass(f"Passphrase of {file.name}: ")
-    return load_key(file, passphrase)
+    return load_key(file, known_passphrase(file))

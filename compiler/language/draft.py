@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from compiler.language.shapes import Located
 from compiler.language.words import version_key
+from compiler.packaging.package_key import PackageKey
 from compiler.plan import (
     NOWHERE,
     CdnRule,
@@ -101,10 +102,11 @@ class ListDraft:
 
 @dataclass(frozen=True, slots=True)
 class WorkspaceDraft:
-    """workspace.yaml, with the place of `cdn`."""
+    """workspace.yaml, with the places of `cdn` and of keys, which are ready to verify with."""
 
     workspace: Workspace
     cdn: Located[tuple[Located[CdnRule], ...]] | None
+    keys: tuple[Located[PackageKey], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

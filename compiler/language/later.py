@@ -1,6 +1,6 @@
 """What the plan language will know in a later version, and the sentences that refuse it now.
 
-Time windows, switches, halting and keys are still to come; whoever builds one deletes
+Time windows, switches and halting are still to come; whoever builds one deletes
 its sentence here and gives the keys a shape.
 """
 
@@ -14,9 +14,8 @@ SWITCHES = (
 
 _HALT = f"Halting by itself {_LATER} write state: paused to stop a release."
 _SAME_AS = f"same_as {_LATER} write the audience out in each release."
-_KEYS = "Keys come in a later version of Tidegate; until then leave them out of workspace.yaml."
 
 IN_RELEASE = {"halt": _HALT, "same_as": _SAME_AS}
 IN_AUDIENCE = {**IN_RELEASE, "first": WINDOW, "until": WINDOW, "pace": WINDOW}
 IN_APP = {"halt": _HALT, "switches": SWITCHES}
-IN_WORKSPACE = {**IN_APP, "keys": _KEYS}
+IN_WORKSPACE = IN_APP

@@ -26,6 +26,7 @@ from compiler.language.plan_text import decode
 from compiler.language.records import Record
 from compiler.language.schema import LISTS, RULES, WORKSPACE
 from compiler.language.shadows import Rules, flattened
+from compiler.language.signatures import check_signatures
 from compiler.language.tree import parse
 from compiler.language.words import is_name, version_key
 from compiler.plan import App, Audience, Package, Plan, Release
@@ -94,6 +95,9 @@ def _finish(
     if folder is not None:
         find_list_files(folder, draft, faults)
     records = check(draft, faults, now=now)
+    if folder is not None:
+        # A live epoch's own text was checked when it was pushed.
+        check_signatures(draft, records, faults)
     plan = None if faults.errors else _plan(draft, records, known)
     return Reading(plan, tuple(sorted(faults.found)), texts)
 

@@ -13,6 +13,7 @@ from compiler.language.draft import ListDraft, RuleDraft, WorkspaceDraft
 from compiler.language.faults import Faults, quote
 from compiler.language.records import Fields, Key, Record
 from compiler.language.shapes import Either, Many, Placed, RefusalError, Table, Word
+from compiler.language.trusted_keys import KEYS, refuse_twins
 from compiler.language.words import (
     BASE,
     EXPRESSION,
@@ -25,7 +26,7 @@ from compiler.language.words import (
     integer_word,
     name_word,
 )
-from compiler.plan import CdnRule, ListSource, Workspace
+from compiler.plan import CdnRule, ListSource, TrustedKey, Workspace
 
 MOST_EXPRESSIONS = 20
 MOST_CHECK_AFTER = 86_400
@@ -38,7 +39,7 @@ def _cdn(fields: Fields, faults: Faults) -> CdnRule | None:  # noqa: ARG001
     return CdnRule(fields.get("regions", ()), fields.get("bases", ()))
 
 
-def _workspace(fields: Fields, faults: Faults) -> WorkspaceDraft:  # noqa: ARG001
+def _workspace(fields: Fields, faults: Faults) -> WorkspaceDraft:
     cdn = fields.get("cdn")
     optional: dict[str, Any] = {
         name: fields.get(name)
@@ -47,7 +48,11 @@ def _workspace(fields: Fields, faults: Faults) -> WorkspaceDraft:  # noqa: ARG00
     }
     rules = tuple(rule.value for rule in cdn.value) if cdn else ()
     name = fields.get("workspace", "")
-    return WorkspaceDraft(Workspace(name, cdn=rules, span=fields.span, **optional), cdn)
+    keys = fields.get("keys", ())
+    refuse_twins(keys, faults)
+    trusted = tuple(TrustedKey(key.value.name, key.value.id, key.value.public) for key in keys)
+    workspace = Workspace(name, cdn=rules, keys=trusted, span=fields.span, **optional)
+    return WorkspaceDraft(workspace, cdn, keys)
 
 
 CDN = Record(
@@ -83,6 +88,7 @@ WORKSPACE = Record(
         ),
         "placeholders": Key(Many(TEXT, "ids"), "Ids that count as none, such as unknown."),
         "cors": Key(Many(ORIGIN, "origins"), "Origins whose web pages may ask."),
+        "keys": Key(KEYS, "Who may sign packages; with keys, what is on offer must be signed."),
     },
     _workspace,
     later.IN_WORKSPACE,

@@ -16,14 +16,14 @@ from compiler.language.faults import listed, nearest, quote
 from compiler.language.later import RAMP
 from compiler.language.shapes import RefusalError, Schema, Word
 from compiler.plan import Comparison
+from compiler.version_range import parse_range, plan_version
 from gateway.attribute import VALUE_CHARS
-from gateway.version import PLAN_PARTS, VersionKey, parse_version
+from gateway.version import PLAN_PARTS, VersionKey
 
 ANY_SCALAR: Schema = {"type": ["string", "number", "boolean", "null"]}
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_MOST_VERSION_CHARS = 100
 
 
 def is_name(text: str) -> bool:
@@ -81,9 +81,7 @@ PLATFORM = Word("a platform such as android", _platform, ANY_SCALAR)
 @lru_cache(maxsize=65_536)
 def version_key(text: str) -> VersionKey | None:
     """Give a plan's version as its key, or None when the text is no version of a plan."""
-    if len(text) > _MOST_VERSION_CHARS:
-        return None
-    return parse_version(text, PLAN_PARTS)
+    return plan_version(text)
 
 
 def _version(text: str) -> str:
@@ -97,24 +95,17 @@ def _version(text: str) -> str:
 
 VERSION = Word("a version such as 1.0.0.2", _version, {"type": ["string", "number"]})
 
-_COMPARISON = re.compile(r"\s*(>=|<=|>|<|=)\s*([^\s<>=,]+)(?=[\s<>=]|\Z)")
-
 
 def _range(text: str) -> tuple[Comparison, ...]:
-    found, at = [], 0
-    text = text.rstrip()
-    while at < len(text):
-        part = _COMPARISON.match(text, at)
-        if part is None or version_key(part[2]) is None:
-            raise RefusalError(
-                f"{quote(text)} is no range of versions. Write comparisons with >=, >, <, <= or = "
-                'that must all hold, such as ">=10.2.0 <11".'
-            )
-        found.append(Comparison(part[1], part[2]))
-        at = part.end()
+    found = parse_range(text)
+    if found is None:
+        raise RefusalError(
+            f"{quote(text.rstrip())} is no range of versions. Write comparisons with >=, >, <, <= "
+            'or = that must all hold, such as ">=10.2.0 <11".'
+        )
     if not found:
         raise RefusalError('This range is empty. Write ">=0" for every version.')
-    return tuple(found)
+    return found
 
 
 RANGE = Word('a range such as ">=10.2.0 <11"', _range, {"type": "string"})

@@ -1,55 +1,58 @@
-"""`tidegate upload`: a package's file goes to the store, and its record into the plan.
+"""`tidegate upload`: packages go to the store in every form, and their records into the plan.
 
-    store   files/<2 hex>/<64 hex>.zip       the bytes under their SHA-256; a CDN serves this path
-    plan    packages/<app>/<version>.json    the record, committed with the plan:
+    store   files/<2 hex>/<64 hex>.zip       a form's bytes under their SHA-256; a CDN serves this
+    plan    packages/<app>/<version>.json    the record (record_file.py), committed with the plan
 
-    {
-      "format": 1,
-      "forms": [{"compression": "identity", "path": "files/ab/….zip", "sha256": "…", "size": 9}],
-      "sha256": "…",                         hex, of the file as it is installed
-      "signatures": [],
-      "size": 9                              bytes, of the file as it is installed
-    }
-
-The identity form is the file itself; other forms (gzip, zstd) take their place beside it. A
-version's bytes never change: a record is written once, and other bytes are refused.
+Everything is looked at before anything is sent. Then forms are made (forms.py) by as many threads
+as there are cores, while others send them; each is read back from the store, and a record is
+written once all forms of its version are there. What is there already is read, not sent again: so
+whenever an upload ends early, the same command goes on where it stopped.
 """
 
-import hashlib
-import json
-import re
-import zipfile
+import os
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from compiler.atomic_file import atomic_file
-from compiler.packaging.archive import manifest_of
-from compiler.packaging.miniapp import APP_ID_RULE, VERSION_RULE, Manifest, is_app_id, is_version
+from compiler.packaging.forms import COMPRESSIONS, MadeForm, identity_form, make_form
+from compiler.packaging.meter import Meter
+from compiler.packaging.package_file import PackageFile, read_package
+from compiler.packaging.package_key import PackageKey
+from compiler.packaging.record_file import (
+    FORMAT,
+    IDENTITY,
+    read_record,
+    record_entry,
+    record_path,
+    recorded_forms,
+    refuse_equal_version,
+    write_record,
+)
+from compiler.packaging.record_signatures import MEMBERS, signed_members
+from compiler.packaging.signature_file import beside, read_texts
+from compiler.packaging.upload_fault import UploadError, UploadRefusedError
+from compiler.plan import Form
+from compiler.progress import Progress, quiet
+from compiler.storage.parallel import in_parallel
 from compiler.storage.store import Digest, Store
-from gateway.errors import StoreError, TidegateError
+from gateway.errors import StoreError
 from gateway.version import PLAN_PARTS, parse_version
 
-FORMAT = 1
-IDENTITY = "identity"
-
-_CHUNK = 1 << 20
-_SUFFIX = re.compile(r"(?:\.tar)?\.[a-z][a-z0-9]{0,7}\Z")
-
-
-class UploadError(TidegateError):
-    """A package, app or version that cannot be uploaded; the sentence says why."""
-
-
-class UploadRefusedError(UploadError):
-    """Other bytes, or another spelling, of a version that has its record already."""
+SENDERS = 4
+"""Files sent at once, each in parts: so many as fill a line, and few enough for the memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Uploaded:
     """What is so now: the record's file, the object's path in the store, and the version.
 
-    `size` is in bytes, `sha256` in hex. `recorded` and `stored` tell what this call did itself.
+    `size` is in bytes, `sha256` in hex, both of the file as it is installed. `recorded` and
+    `stored` tell what this call did itself: a record written or completed, any form sent.
     """
 
     app: str
@@ -58,13 +61,19 @@ class Uploaded:
     path: str
     size: int
     sha256: str
+    forms: tuple[Form, ...]
+    signatures: int
     recorded: bool
     stored: bool
 
     @property
     def message(self) -> str:
         """Say in a sentence what was done."""
-        what = f"{self.app} {self.version} ({self.size:,} bytes)"
+        sizes = [f"{self.size:,} bytes"]
+        sizes += [f"{each.size:,} as {each.compression}" for each in self.forms[1:]]
+        if self.signatures:
+            sizes.append(f"signed by {self.signatures} key{'s' if self.signatures > 1 else ''}")
+        what = f"{self.app} {self.version} ({', '.join(sizes)})"
         if self.recorded:
             return f"{what} is uploaded; commit {self.record} with the plan."
         if self.stored:
@@ -73,173 +82,213 @@ class Uploaded:
 
 
 def upload(package: Path, *, app: str, version: str | None, plan: Path, store: Store) -> Uploaded:
-    """Put a package into the store, read it back, and write its record into the plan's folder.
+    """Upload one package; see `upload_all`."""
+    return upload_all([package], app=app, version=version, plan=plan, store=store)[0]
 
-    `version` may be None for a MiniApp, which names its own. Raises UploadError (the input is
-    wrong), UploadRefusedError (the version has other bytes), StoreError.
+
+def upload_all(
+    files: Sequence[Path],
+    *,
+    app: str | None,
+    version: str | None,
+    plan: Path,
+    store: Store,
+    signatures: Path | None = None,
+    keys: Sequence[PackageKey] = (),
+    progress: Progress = quiet,
+) -> list[Uploaded]:
+    """Put packages into the store, read them back, and write their records into the plan's folder.
+
+    `app` and `version` may be None for MiniApps, which name their own; a version is for one file.
+    Signatures are those in FILE.jws beside each file, or of one file those in `signatures`; `keys`
+    are those that the plan names. `progress` hears of bytes.
+    Raises UploadError (an input is wrong), UploadRefusedError (a version has other bytes, or is
+    not signed as it must be), SignatureError (signatures cannot be read), StoreError; what was
+    finished before stays, records and all.
     """
-    if not is_app_id(app):
-        raise UploadError(f"{app!r} is no app id. Use {APP_ID_RULE}.")
-    try:
-        _check_plan(plan)
-        found = _digest(package)
-        version = _agreed_version(package, app, version)
-        suffix = _suffix(package)
-    except OSError as error:
-        raise UploadError(
-            f"{error.filename or package} cannot be read: {error.strerror or error}. "
-            "Check the path and its permissions."
-        ) from error
-    record = plan / "packages" / app / f"{version}.json"
-    _refuse_equal_version(record, version)
-    sha256 = found.sha256.hex()
-    path = f"files/{sha256[:2]}/{sha256}{suffix}"
-    recorded_path = _recorded_path(record, found)
-    stored = _store_file(store, recorded_path or path, package, found)
-    if recorded_path is None:
-        _write_record(record, _record(found, path))
-    return Uploaded(
-        app=app,
-        version=version,
-        record=record,
-        path=recorded_path or path,
-        size=found.size,
-        sha256=sha256,
-        recorded=recorded_path is None,
-        stored=stored,
-    )
-
-
-def _check_plan(plan: Path) -> None:
     if not plan.is_dir():
         raise UploadError(f"There is no plan at {plan}. Name the plan's folder.")
+    packages = list(in_parallel(lambda file: read_package(file, app, version), files, _cores()))
+    _refuse_twice(packages)
+    orders = [
+        _order(package, plan, signatures or beside(package.file), keys) for package in packages
+    ]
+    with TemporaryDirectory(prefix="tidegate-") as folder:
+        return _Line(store, Path(folder), Meter(progress)).upload(orders)
 
 
-def _digest(package: Path) -> Digest:
-    if package.is_dir():
-        raise UploadError(f"{package} is a folder. Pack it first: run `tidegate pack`.")
-    size, sha256 = 0, hashlib.sha256()
-    with package.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            sha256.update(chunk)
-            size += len(chunk)
-    if size == 0:
-        raise UploadError(f"{package} is empty. Pack it again.")
-    return Digest(size, sha256.digest())
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """One package, the place of its record, and the record, if there is one already."""
+
+    package: PackageFile
+    record: Path
+    before: dict[str, Any] | None
+    recorded: dict[str, Form]  # by compression
+    signed: dict[str, Any]  # the record's members that signatures make
+
+    @property
+    def is_fresh(self) -> bool:
+        """Tell whether forms are to be made: a record that names some is followed instead."""
+        return not self.recorded.keys() - {IDENTITY}
 
 
-def _suffix(package: Path) -> str:
-    if zipfile.is_zipfile(package):
-        return ".zip"
-    found = _SUFFIX.search(package.name.lower())
-    suffix = found[0] if found else ".bin"
-    if suffix == ".zip":
-        raise UploadError(f"{package} is no whole ZIP. Pack it again, or fetch it again.")
-    return suffix
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """One form of an order to be sent; `file` None: made only if the store lacks it.
+
+    Without a form: all forms of the order have been named.
+    """
+
+    order: _Order
+    form: Form | None = None
+    file: Path | None = None
 
 
-def _agreed_version(package: Path, app: str, version: str | None) -> str:
-    """Give the version, once the command line and the package's manifest say the same."""
-    manifest = manifest_of(package)
-    if manifest is not None:
-        _check_manifest(package, manifest, app, version)
-    if version is None:
-        version = manifest.version if manifest is not None else None
-    if version is None:
-        raise UploadError(f"{package} names no version. Give it with --version.")
-    if not is_version(version):
-        raise UploadError(f"{version!r:.200} is no version. Write {VERSION_RULE}.")
-    return version
+class _Line:
+    """The line that packages pass through: made into forms, sent, recorded."""
 
+    def __init__(self, store: Store, folder: Path, meter: Meter) -> None:
+        self._store = store
+        self._folder = folder
+        self._meter = meter
 
-def _check_manifest(package: Path, manifest: Manifest, app: str, version: str | None) -> None:
-    if manifest.app != app:
-        raise UploadError(
-            f"{package} is a package of {manifest.app!r:.200}, not of {app}. "
-            "Upload the other file, or name the other app."
-        )
-    if None not in {version, manifest.version} and version != manifest.version:
-        raise UploadError(
-            f"{package} says in its manifest that it is version {manifest.version!r:.200}, "
-            f"not {version}. Upload the other file, or leave --version out."
-        )
+    def upload(self, orders: Sequence[_Order]) -> list[Uploaded]:
+        """Do all of it; each record is written as soon as its forms are there."""
+        done: list[Uploaded] = []
+        forms: list[Form] = []
+        stored = False
+        with closing(self._steps(orders)) as steps:
+            for step, sent in in_parallel(self._send, steps, SENDERS, self._meter.stop):
+                stored |= sent
+                if step.form is not None:
+                    forms.append(step.form)
+                else:
+                    done.append(_finish(step.order, tuple(forms), stored=stored))
+                    forms, stored = [], False
+        return done
 
+    def _steps(self, orders: Sequence[_Order]) -> Generator[_Step, None, None]:
+        tasks = [(order, each) for order in orders if order.is_fresh for each in COMPRESSIONS]
+        for order, _ in tasks:
+            self._meter.expect("compressing", order.package.digest.size)
+        with closing(in_parallel(self._make, tasks, _cores(), self._meter.stop)) as made:
+            for order in orders:
+                whole = identity_form(order.package)
+                yield self._step(order, order.recorded.get(IDENTITY, whole.form), whole.file)
+                if order.is_fresh:
+                    for form, file in islice(made, len(COMPRESSIONS)):
+                        if form.size < whole.form.size:
+                            yield self._step(order, form, file)
+                        else:
+                            file.unlink()
+                else:
+                    for form in order.recorded.values():
+                        if form.compression != IDENTITY:
+                            yield self._step(order, form, None)
+                yield _Step(order)
 
-def _refuse_equal_version(record: Path, version: str) -> None:
-    """Refuse `1.0` beside a record of `1.0.0.0`: they are one version, with one file's bytes."""
-    key = parse_version(version, PLAN_PARTS)
-    for other in sorted(record.parent.glob("*.json")):
-        if other.stem != version and parse_version(other.stem, PLAN_PARTS) == key:
+    def _step(self, order: _Order, form: Form, file: Path | None) -> _Step:
+        self._meter.expect("uploading", form.size)
+        return _Step(order, form, file)
+
+    def _make(self, task: tuple[_Order, str]) -> MadeForm:
+        order, compression = task
+        taken = partial(self._meter.add, "compressing")
+        return make_form(order.package, compression, self._folder, taken)
+
+    def _send(self, step: _Step) -> tuple[_Step, bool]:
+        """Put the form there unless it is already, whole; read it back. False: it was there."""
+        form = step.form
+        if form is None:
+            return step, False
+        expected = Digest(form.size, bytes.fromhex(form.sha256))
+        file = step.file
+        there = self._store.digest_named(form.path) == expected
+        if there:
+            self._meter.add("uploading", form.size)
+        else:
+            package = step.order.package
+            file = file or self._make_again(step.order, form)
+            self._store.put_file(
+                form.path,
+                file,
+                media_type=package.media_type if form.compression == IDENTITY else None,
+                progress=partial(self._meter.add, "uploading"),
+            )
+            if self._store.digest_named(form.path) != expected:
+                raise StoreError(
+                    f'The store {self._store.name} did not keep "{form.path}" as it was sent, or '
+                    f"{package.file} changed meanwhile. Run the upload again; if it fails again, "
+                    "check the disk."
+                )
+        if form.compression != IDENTITY and file is not None:
+            file.unlink()
+        return step, not there
+
+    def _make_again(self, order: _Order, form: Form) -> Path:
+        self._meter.expect("compressing", order.package.digest.size)
+        made = self._make((order, form.compression))
+        if (made.form.size, made.form.sha256) != (form.size, form.sha256):
             raise UploadRefusedError(
-                f"{version} equals {other.stem}, which has its record already ({other}). "
-                "Pack a new version, or write this one in the same way."
+                f"The store {self._store.name} lacks {form.path}, which {order.record} names, and "
+                f"{form.compression} gives other bytes on this machine. Copy that file from the "
+                "store of the first upload, or upload from the machine that was used then."
             )
+        return made.file
 
 
-def _recorded_path(record: Path, found: Digest) -> str | None:
-    """Give the store's path that an existing record of the same bytes names; None: no record."""
-    try:
-        value = json.loads(record.read_bytes())
-        if value["format"] != FORMAT:
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _refuse_twice(packages: Sequence[PackageFile]) -> None:
+    """Refuse two files of one version: which of them is meant, nobody knows."""
+    seen: dict[object, PackageFile] = {}
+    for package in packages:
+        key = package.app, parse_version(package.version, PLAN_PARTS)
+        other = seen.setdefault(key, package)
+        if other is not package:
             raise UploadError(
-                f"{record} has format {value['format']}, which this Tidegate does not know. "
-                "Install a newer one."
+                f"{other.file} and {package.file} are both version {package.version} of "
+                f"{package.app}. Name one of them."
             )
-        size, sha256, forms = value["size"], value["sha256"], value["forms"]
-        paths = [str(form["path"]) for form in forms if form["compression"] == IDENTITY]
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise UploadError(
-            f"{record} cannot be read: {error.strerror}. Check the plan's folder packages/."
-        ) from error
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UploadError(
-            f"{record} is no record of a package. Take it from Git again, or remove it."
-        ) from error
-    if (size, sha256) != (found.size, found.sha256.hex()):
-        raise UploadRefusedError(
-            f"{record} records other bytes for this version, and a version's bytes never change. "
-            "Pack a new version."
-        )
-    # A record may come from anywhere: it shall not make an upload write over other objects.
-    if not paths or not paths[0].startswith(f"files/{sha256[:2]}/{sha256}."):
-        raise UploadError(f"{record} names no identity form in files/. Take it from Git again.")
-    return paths[0]
 
 
-def _store_file(store: Store, path: str, package: Path, expected: Digest) -> bool:
-    """Put the file there unless it is already, whole; read it back. False: it was there."""
-    if store.digest_named(path) == expected:
-        return False
-    store.put_file(path, package)
-    if store.digest_named(path) != expected:
-        raise StoreError(
-            f'The store {store.name} did not keep "{path}" as it was sent, or {package} changed '
-            "meanwhile. Run the upload again; if it fails again, check the disk."
-        )
-    return True
+def _order(
+    package: PackageFile, plan: Path, signatures: Path, keys: Sequence[PackageKey]
+) -> _Order:
+    record = record_path(plan, package.app, package.version)
+    refuse_equal_version(record, package.version)
+    before = read_record(record, package.digest)
+    forms = recorded_forms(before) if before is not None else ()
+    added = read_texts(signatures) or ()
+    signed = signed_members(before or {}, package.facts, added, keys)
+    return _Order(package, record, before, {form.compression: form for form in forms}, signed)
 
 
-def _record(found: Digest, path: str) -> dict[str, Any]:
-    sha256 = found.sha256.hex()
-    form = {"compression": IDENTITY, "size": found.size, "sha256": sha256, "path": path}
-    return {
+def _finish(order: _Order, forms: tuple[Form, ...], *, stored: bool) -> Uploaded:
+    package = order.package
+    value = {
         "format": FORMAT,
-        "size": found.size,
-        "sha256": sha256,
-        "forms": [form],
-        "signatures": [],
+        "size": package.digest.size,
+        "sha256": package.digest.sha256.hex(),
+        **{name: each for name, each in (order.before or {}).items() if name not in MEMBERS},
+        **order.signed,
+        "forms": [record_entry(form) for form in forms],
     }
-
-
-def _write_record(record: Path, value: dict[str, Any]) -> None:
-    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-    try:
-        with atomic_file(record) as file:
-            file.write(text.encode())
-    except OSError as error:
-        raise UploadError(
-            f"{record} cannot be written: {error.strerror or error}. "
-            "Give this user the right to write in the plan's folder."
-        ) from error
+    recorded = value != order.before
+    if recorded:
+        write_record(order.record, value)
+    return Uploaded(
+        app=package.app,
+        version=package.version,
+        record=order.record,
+        path=forms[0].path,
+        size=package.digest.size,
+        sha256=package.digest.sha256.hex(),
+        forms=forms,
+        signatures=len(order.signed["signatures"]),
+        recorded=recorded,
+        stored=stored,
+    )

@@ -190,4 +190,5 @@ def _settings(workspace: Workspace) -> dict[str, str]:
         ),
         "placeholders": ", ".join(sorted(workspace.placeholders)),
         "cors": ", ".join(workspace.cors),
+        "keys": ", ".join(f"{key.name} ({key.id[:8]})" for key in workspace.keys),
     }

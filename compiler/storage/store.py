@@ -1,13 +1,18 @@
 """The store: the folder or bucket that durably holds packages, blobs and every kept epoch.
 
     blobs/<2 hex>/<64 hex>   bytes under their own SHA-256; written once, never changed
-    anything else            named objects; files/… holds packages (compiler/packaging/upload.py)
+    files/…                  what phones download (compiler/packaging/upload.py), never changed
+    anything else            named objects
 
-One small synchronous interface over obstore, which speaks to a local folder today and to S3, GCS
-and Azure by another constructor. A put is atomic on all of them: locally obstore writes
-`<name>#1`, then links or renames it. A kill leaves at most such a staging file, which no list
-shows and no name can reach. After a power cut a blob may be short: `put_blob` writes a blob of
+One small synchronous interface over obstore, which speaks to a folder, to S3 and its relatives,
+to Google Cloud Storage and to Azure (gateway/store_place.py). A put is atomic on all of them.
+Into a folder obstore writes `<name>#1`, then links or renames it: a kill leaves at most such a
+staging file, which no list shows and no name can reach. Into a bucket a large file goes in parts:
+a kill leaves at most parts that nobody sees; let the bucket's life-cycle rules delete those of
+unfinished uploads. After a power cut a blob in a folder may be short: `put_blob` writes a blob of
 another size again, and `get_blob` checks the SHA-256 of everything that it gives.
+
+The service tells clients what media.py says: what is below files/ may be kept for ever.
 
 obstore runs threads of its own that a fork does not copy: a process that has opened a store
 starts others by `subprocess` or the `spawn` method, never by a bare fork.
@@ -20,24 +25,30 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import unquote, urlsplit
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 from obstore.store import LocalStore, ObjectStore
 
+from compiler.storage.media import attributes_of
 from compiler.storage.parallel import in_parallel
 from compiler.storage.store_failure import cause, is_absent
 from gateway.errors import FormatError, StoreError
+from gateway.store_place import PLACES, Bucket, open_bucket, parse_place
 
 if TYPE_CHECKING:  # it is not there at run time
-    from obstore import ObjectMeta
+    from obstore import Attributes, ObjectMeta
 
 CHUNK = 1 << 20
 NAME_BYTES = 1024
 
+PART_BYTES = 5 << 20
+"""A larger file goes to a bucket in parts of this size; no service takes smaller ones."""
+
+_PARTS = 4  # of one file at once: they are held in memory
 _LARGE_BYTES = 1 << 22
 
 _BLOBS = "blobs"
@@ -62,17 +73,25 @@ class Digest(NamedTuple):
 
 
 def open_store(where: str, *, create: bool = True) -> "Store":
-    """Open the store at a folder's path or file:// URL; a missing folder is made if `create`.
+    """Open the store at a folder's path or a URL; a missing folder is made if `create`.
 
-    Raises StoreError when the scheme is not supported or the folder cannot be used.
+    A bucket must be there: it is asked one question, so that wrong credentials, a mistyped name
+    or a service that is away are told of before anything else is done. Raises StoreError.
     """
-    folder = _folder(where)
+    place = _place(where)
+    if isinstance(place, Bucket):
+        store = Store(open_bucket(place), str(place), bucket=place)
+        store.list_named("live")  # a pointer, no folder: nothing is below it
+        return store
     try:
+        folder = place.expanduser().absolute()
         if not create:
             _check_there(folder)
         return Store(LocalStore(folder, mkdir=create), str(folder))
+    except RuntimeError as error:
+        raise StoreError(f"The store {where} has no home folder. Write the whole path.") from error
     except (BaseError, OSError, ValueError) as error:
-        raise StoreError(f"The store {folder} cannot be opened: {cause(error)}") from error
+        raise StoreError(f"The store {place} cannot be opened: {cause(error)}") from error
 
 
 class Store:
@@ -81,8 +100,9 @@ class Store:
     Every method raises StoreError when the store fails or a name is not allowed.
     """
 
-    def __init__(self, backend: ObjectStore, name: str) -> None:
+    def __init__(self, backend: ObjectStore, name: str, *, bucket: Bucket | None = None) -> None:
         self._backend = backend
+        self._bucket = bucket
         self.name = name
 
     def put_blob(self, data: bytes) -> bytes:
@@ -181,7 +201,14 @@ class Store:
         _named(path)
         with self._failing("write", path):
             try:
-                obstore.put(self._backend, path, data, mode="create", use_multipart=False)
+                obstore.put(
+                    self._backend,
+                    path,
+                    data,
+                    attributes=self._attributes(path),
+                    mode="create",
+                    use_multipart=False,
+                )
             except AlreadyExistsError:
                 return False
         return True
@@ -204,7 +231,10 @@ class Store:
                 mode = {name: text for name, text in known.items() if text is not None}
                 local = isinstance(self._backend, LocalStore)
                 how: Any = "overwrite" if local else mode
-                obstore.put(self._backend, path, new, mode=how, use_multipart=False)
+                said = self._attributes(path)
+                obstore.put(
+                    self._backend, path, new, attributes=said, mode=how, use_multipart=False
+                )
             except PreconditionError:
                 return False
             except (BaseError, OSError) as error:
@@ -226,11 +256,33 @@ class Store:
         finally:
             os.close(folder)
 
-    def put_file(self, path: str, source: Path) -> None:
-        """Write a file's bytes as an object, without holding a large one in memory."""
+    def put_file(
+        self,
+        path: str,
+        source: Path,
+        *,
+        media_type: str | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> None:
+        """Write a file's bytes as an object, without holding a large one in memory.
+
+        `media_type` is for a path whose suffix does not tell it. `progress` hears, maybe in other
+        threads, how many more bytes were taken to be sent.
+        """
         _named(path)
         with self._failing("write", path), source.open("rb") as file:
-            obstore.put(self._backend, path, file)
+            parts = _parts(file, progress)
+            first = next(parts, b"")
+            small = len(first) < PART_BYTES
+            obstore.put(
+                self._backend,
+                path,
+                first if small else chain([first], parts),
+                attributes=self._attributes(path, media_type),
+                use_multipart=not small,
+                chunk_size=PART_BYTES,
+                max_concurrency=_PARTS,
+            )
 
     def get_named(self, path: str) -> bytes | None:
         """Give an object's bytes, or None when there is none."""
@@ -276,7 +328,19 @@ class Store:
     def _put(self, path: str, data: bytes) -> None:
         with self._failing("write", path):
             # One part: a plain put is atomic everywhere, and leaves no parts behind when killed.
-            obstore.put(self._backend, path, data, mode="overwrite", use_multipart=False)
+            obstore.put(
+                self._backend,
+                path,
+                data,
+                attributes=self._attributes(path),
+                mode="overwrite",
+                use_multipart=False,
+            )
+
+    def _attributes(self, path: str, media_type: str | None = None) -> "Attributes | None":
+        # A folder keeps no attributes: there it is the web server that must say them.
+        local = isinstance(self._backend, LocalStore)
+        return None if local else attributes_of(path, media_type)
 
     def _get(self, path: str) -> bytes | None:
         with self._failing("read", path):
@@ -315,28 +379,24 @@ class Store:
             yield
         except (BaseError, OSError, ValueError) as error:
             raise StoreError(
-                f'The store {self.name} could not {action} "{path}": {cause(error)}'
+                f'The store {self.name} could not {action} "{path}": {cause(error, self._bucket)}'
             ) from error
 
 
-def _folder(where: str) -> Path:
-    scheme = where.partition("://")[0] if "://" in where else ""
-    if scheme == "file":
-        parts = urlsplit(where)
-        if parts.netloc not in {"", "localhost"} or not parts.path:
-            raise StoreError(f"{where} names no folder. Write it as file:///srv/tidegate.")
-        return Path(unquote(parts.path))
-    if scheme:
-        raise StoreError(
-            f"The store {where} cannot be used: {scheme}:// is not supported yet. "
-            "Give a folder, as /srv/tidegate or file:///srv/tidegate."
-        )
+def _parts(file: BinaryIO, progress: Callable[[int], None] | None) -> Iterator[bytes]:
+    while part := file.read(PART_BYTES):
+        if progress is not None:
+            progress(len(part))
+        yield part
+
+
+def _place(where: str) -> Path | Bucket:
     if not where.strip() or "\0" in where:
-        raise StoreError("No store is named. Give a folder with --store or TIDEGATE_STORE.")
+        raise StoreError(f"No store is named. Give {PLACES}: with --store, or as TIDEGATE_STORE.")
     try:
-        return Path(where).expanduser().absolute()
-    except RuntimeError as error:
-        raise StoreError(f"The store {where} has no home folder. Write the whole path.") from error
+        return parse_place(where)
+    except ValueError as error:
+        raise StoreError(str(error)) from None
 
 
 def _check_there(folder: Path) -> None:

@@ -3,6 +3,8 @@
 import errno
 import re
 
+from gateway.store_place import Bucket, bucket_cause, lacks_bucket
+
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
 _CAUSES = {
     errno.EACCES: "permission is denied. Give this user the right to read and write there.",
@@ -27,11 +29,15 @@ def _os_error(error: Exception) -> int | None:
 
 def is_absent(error: Exception) -> bool:
     """Tell whether a bucket would say "not found" here: a folder is no object, nor has one."""
-    return isinstance(error, FileNotFoundError) or _os_error(error) in {errno.ENOTDIR, errno.EISDIR}
+    if isinstance(error, FileNotFoundError):
+        return not lacks_bucket(error)
+    return _os_error(error) in {errno.ENOTDIR, errno.EISDIR}
 
 
-def cause(error: Exception) -> str:
-    """Say why, in lower case after a colon, and how to mend it."""
+def cause(error: Exception, bucket: Bucket | None = None) -> str:
+    """Say why a folder failed, or that bucket: in lower case after a colon, and how to mend it."""
+    if bucket is not None:
+        return bucket_cause(bucket, error)
     code = _os_error(error)
     if code in _CAUSES:
         return _CAUSES[code]
