@@ -38,6 +38,7 @@ def compiled() -> list[Extension]:
         for name in HOT
     ]
     # Annotations are for mypy: `int` there may be any size, and the .pxd files say what is not.
+    # Still, arithmetic on len() and on literals alone is done in C: see layout.all_bits.
     directives = {"annotation_typing": False, "binding": False}
     found: list[Extension] = cythonize(
         modules, build_dir="build/c", language_level=3, compiler_directives=directives

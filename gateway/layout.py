@@ -413,6 +413,11 @@ def _sorted(value: Any) -> Any:
     return value
 
 
+def all_bits(releases: int) -> int:
+    """Give the bitmap of so many releases: here, as compiled code would shift it in C."""
+    return (1 << releases) - 1
+
+
 def encode_bits(bits: int) -> bytes:
     """Write a bitmap of ranks."""
     return bits.to_bytes((bits.bit_length() + 7) // 8, "little")

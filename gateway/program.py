@@ -70,7 +70,7 @@ class Program:
         self._anywhere = anywhere = decode_bits(data["hosts"]["any"])
         self._nowhere = Remembered(lambda _: anywhere, memory)
         self._hosts = _host_table(data["hosts"], self._nowhere, memory)
-        everyone = (1 << len(self.targets)) - 1
+        everyone = layout.all_bits(len(self.targets))
         self._of_sent: list[_Row] = []
         self._of_custom: list[_Row] = []
         for name, attribute in data["attributes"].items():

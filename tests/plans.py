@@ -5,6 +5,7 @@ prefers the very values, bounds and neighbours that the plan mentions.
 """
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from random import Random
 from typing import Any
@@ -176,6 +177,10 @@ def releases(draw: Any, name: str, versions: list[str]) -> Release:
     )
 
 
+WIDE = 70
+"""Releases of an app that has many, at least."""
+
+
 @st.composite
 def apps(draw: Any, app: str) -> App:
     texts = draw(st.lists(version_texts, min_size=1, max_size=4, unique_by=parse_version))
@@ -189,6 +194,17 @@ def apps(draw: Any, app: str) -> App:
         tuple(draw(packages(app, text)) for text in texts),
         tuple(draw(releases(name, texts)) for name in names),
     )
+
+
+def widened(plan: Plan) -> Plan:
+    """Give each app more releases than a machine word has bits, which compiled code treats apart."""
+
+    def more(app: App) -> App:
+        copies = range(WIDE // len(app.releases))
+        added = [replace(each, id=f"{each.id}-{n}") for n in copies for each in app.releases]
+        return replace(app, releases=(*app.releases, *added))
+
+    return replace(plan, apps=tuple(map(more, plan.apps)))
 
 
 LISTS = (
