@@ -197,7 +197,7 @@ def apps(draw: Any, app: str) -> App:
 
 
 def widened(plan: Plan) -> Plan:
-    """Give each app more releases than a machine word has bits, which compiled code treats apart."""
+    """Give each app more releases than a machine word has bits: compiled, those differ."""
 
     def more(app: App) -> App:
         copies = range(WIDE // len(app.releases))
