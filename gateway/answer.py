@@ -1,7 +1,7 @@
 """Answers as ready-made bytes: what is said of one app, in JSON and in MessagePack.
 
-An answer depends on the release that won, on how the installed version relates to it, and on the
-CDN of the client's region; it is rendered at its first use and kept.
+An answer depends on the release that won, on how the installed version relates to it, on the CDN of
+the client's region, and on what the client can open; it is rendered at its first use and kept.
 """
 
 from enum import StrEnum
@@ -19,6 +19,23 @@ Outcome = tuple[str, str, str]
 
 IDENTITY = "identity"
 """The form of a package that is installed as it is downloaded; every package has it."""
+
+_OPENED = {"gzip": 1, "zstd": 2}
+"""The bits of what a client may name in `accept`; any client opens the identity form."""
+
+UNSAID = _OPENED["gzip"]
+"""What a client opens that does not say."""
+
+
+def accepted(names: Any) -> int:
+    """Read `accept` to bits. Unknown names are ignored; what is no list counts as not sent."""
+    if type(names) is not list:
+        return UNSAID
+    bits = 0
+    for name in names:
+        if type(name) is str:
+            bits |= _OPENED.get(name, 0)
+    return bits
 
 
 class Status(StrEnum):
@@ -74,8 +91,12 @@ def render(
     release: layout.ReleaseEntry | None,
     package: layout.PackageEntry | None,
     bases: list[str],
+    opened: int,
 ) -> Answer:
-    """Render the answer for one app. A release and its package come together or not at all."""
+    """Render the answer for one app. A release and its package come together or not at all.
+
+    Offered is the package's smallest form among those that the client opens, as `accepted` says.
+    """
     if status not in (Status.UPDATE, Status.ROLLBACK):
         outcome = (app, release["id"] if release else "", status.value)
         return Answer({"app": app, "status": status.value}, outcome)
@@ -92,15 +113,29 @@ def render(
     }
     if package["info"] is not None:
         content["info"] = orjson.Fragment(package["info"])
-    whole = next(form for form in package["forms"] if form["compression"] == IDENTITY)
+    form = min(
+        (form for form in package["forms"] if _is_opened(form, opened)),
+        key=lambda form: (form["size"], form["compression"]),
+    )
     content["package"] = {
         "size": package["size"],
         "sha256": package["sha256"],
-        "urls": [f"{base}/{whole['path']}" for base in bases],
+        "urls": [f"{base}/{form['path']}" for base in bases],
     }
+    if form["compression"] != IDENTITY:
+        content["package"] |= {
+            "compression": form["compression"],
+            "transfer_size": form["size"],
+            "transfer_sha256": form["sha256"],
+        }
     if package["signatures"]:
         content["signatures"] = package["signatures"]
     return Answer(content, (app, release["id"], status.value))
+
+
+def _is_opened(form: layout.FormEntry, opened: int) -> bool:
+    compression = form["compression"]
+    return compression == IDENTITY or _OPENED.get(compression, 0) & opened != 0
 
 
 UNKNOWN: Outcome = ("", "", Status.UNKNOWN.value)

@@ -44,18 +44,20 @@ class Entry:
         self.program = program
         self.source = source
         self.lists = lists
-        rendered: dict[tuple[int, int, str, bool], Answer] = {}
+        rendered: dict[tuple[int, int, str, bool, int], Answer] = {}
 
-        def work_out(key: tuple[int, int, str | None]) -> Answer:
-            rank, bases, installed = key
+        def work_out(key: tuple[int, int, str | None, int]) -> Answer:
+            rank, bases, installed, opened = key
             offered = rank != NO_RELEASE
             target = program.targets[rank] if offered else None
             version = parse_version(installed) if installed is not None else None
             status, forced = status_of(version, target, program.withdrawn)
-            made = (rank, bases, status.value, forced)
+            made = (rank, bases, status.value, forced, opened)
             if made not in rendered:
                 release, package = source.release(rank) if offered else (None, None)
-                rendered[made] = render(program.app, status, forced, release, package, cdn[bases])
+                rendered[made] = render(
+                    program.app, status, forced, release, package, cdn[bases], opened
+                )
             return rendered[made]
 
         self.answers = Remembered(work_out, memory)

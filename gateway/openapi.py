@@ -26,8 +26,8 @@ _CHECK: dict[str, Any] = {
         },
         "custom": {"description": "One's own attributes by name: text, number, true or false."},
         "accept": {
-            "description": "What the client can open: names as gzip, zstd or bsdiff4. A later "
-            "gateway chooses smaller downloads by it; this one offers each package as it is.",
+            "description": "What the client can open: an array of names, of which gzip and zstd "
+            "are known; gzip if it is absent. The smallest download among those is offered.",
         },
         "apps": {
             "type": "object",
@@ -62,7 +62,12 @@ _APP: dict[str, Any] = {
                 "size": _SIZE,
                 "sha256": _SHA256,
                 "urls": _URLS,
+                "compression": {"enum": ["gzip", "zstd"]},
+                "transfer_size": _SIZE,
+                "transfer_sha256": _SHA256,
             },
+            "description": "Without `compression`, what the URLs give is the file itself.",
+            "dependentRequired": {"compression": ["transfer_size", "transfer_sha256"]},
         },
         "signatures": {"type": "array", "items": _TEXT},
     },

@@ -3,7 +3,7 @@ cimport cython
 cdef unsigned long long _LOW
 cdef bytes _END
 from gateway.hashing cimport scaled
-from gateway.answer cimport Answer
+from gateway.answer cimport Answer, accepted
 from gateway.apps cimport Apps, Entry
 from gateway.check cimport Check
 from gateway.membership cimport MembershipTable

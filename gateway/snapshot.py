@@ -14,7 +14,7 @@ from msgpack import packb
 from xxhash import xxh3_64_intdigest
 
 from gateway import layout
-from gateway.answer import INVALID, UNKNOWN, Outcome, refusal
+from gateway.answer import INVALID, UNKNOWN, UNSAID, Outcome, accepted, refusal
 from gateway.apps import Apps, Entry
 from gateway.check import Check
 from gateway.errors import FormatError
@@ -127,6 +127,8 @@ class Snapshot:
         user_bucket = None if user_hash is None else scaled(user_hash, PERCENT_BUCKETS)
         region = sent.get("region")
         bases = self._cdn[region if is_sent(region) else None]
+        accept = sent.get("accept")
+        opened = UNSAID if accept is None else accepted(accept)
         apps, known = self.apps, self.apps.known
         context = (masks, bucket, user_bucket)
         parts: list[bytes] = []
@@ -141,7 +143,7 @@ class Snapshot:
             # An attribute like the others, but each app has its own.
             sent["installed"] = have = installed if is_sent(installed) else None
             rank = entry.program.winner(sent, check.custom, context, second)
-            key = (rank, bases, have)
+            key = (rank, bases, have, opened)
             answer = entry.answers.known.get(key) or entry.answers.learn(key)
             parts.append(answer.msgpack if msgpack else answer.json)
             outcomes.append(answer.outcome)

@@ -22,7 +22,7 @@ from typing import Any
 import gateway.quick
 from compiler.compilation import compile_folder
 from gateway import layout
-from gateway.answer import Status, render
+from gateway.answer import UNSAID, Status, render
 from gateway.check import Check
 from gateway.config import read_config
 from gateway.follower import Follower
@@ -172,7 +172,7 @@ def _deciding(plain: Snapshot, phones: Sequence[Phone], batches: Sequence[Phone]
     entry = plain.apps[plans.COFFEE]
     assert entry is not None
     release, package = entry.source.release(0)
-    rendered = (plans.COFFEE, Status.UPDATE, False, release, package, [plans.BASE])
+    rendered = (plans.COFFEE, Status.UPDATE, False, release, package, [plans.BASE], UNSAID)
     yield "render, at the first use of an answer", render, [rendered] * REQUESTS
 
 

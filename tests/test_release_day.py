@@ -1,12 +1,15 @@
 """A release day on real bundles, with the real commands, against a real gateway and Redis."""
 
+import gzip
 import hashlib
 import signal
 import time
 import urllib.request
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+import zstandard
 
 import processes
 import workplace
@@ -85,11 +88,31 @@ def test_a_release_day(place: Workplace, server: processes.RedisServer) -> None:
     assert len(authors) == 4
 
 
-def test_the_url_leads_to_the_packed_bytes(place: Workplace, server: processes.RedisServer) -> None:
-    """What an answer names lies in the store, with the size and the SHA-256 that it says."""
-    package = place.app()["package"]
+@pytest.mark.parametrize(
+    ("accept", "compression"),
+    [
+        (None, "gzip"),
+        (["gzip", "bsdiff4"], "gzip"),
+        (["zstd", "gzip", "br"], "zstd"),
+        (["zstd"], "zstd"),
+        ([], None),
+        (["br", 7], None),
+        ("zstd", "gzip"),
+    ],
+)
+def test_the_url_leads_to_the_packed_bytes(
+    place: Workplace, server: processes.RedisServer, accept: Any, compression: str | None
+) -> None:
+    """The smallest form that the client opens lies in the store, and unfolds to the package."""
+    package = place.app(**({} if accept is None else {"accept": accept}))["package"]
+    assert package.get("compression") == compression
     path = package["urls"][0].removeprefix("https://cdn.example.com/")
     data = (place.folder / "store" / path).read_bytes()
+    if compression is not None:
+        assert len(data) == package["transfer_size"] < package["size"] // 4
+        assert hashlib.sha256(data).hexdigest() == package["transfer_sha256"]
+        unfold = {"gzip": gzip.decompress, "zstd": zstandard.ZstdDecompressor().decompress}
+        data = unfold[compression](data)
     assert len(data) == package["size"]
     assert hashlib.sha256(data).hexdigest() == package["sha256"]
 
