@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 
 # Found before the sources by every Python started with it, wherever it is started.
 COMPILED := PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/build/compiled
+HEADER := import os, sysconfig; print(os.path.join(sysconfig.get_path("include"), "Python.h"))
+CAN_COMPILE = command -v cc >/dev/null && test -e "$$($(BIN)/python -c '$(HEADER)')"
 
 .PHONY: run test test-compiled check soak compiled bench lock clean help
 
@@ -25,8 +27,8 @@ run: $(VENV)/ready ## a Redis, a sample plan, a gateway, one check, and serving 
 
 test: $(VENV)/ready ## every law and example, in a few minutes
 	$(BIN)/python -m pytest
-	@if command -v cc >/dev/null; then $(MAKE) --no-print-directory test-compiled; \
-	  else echo "There is no C compiler here: the compiled hot path is not tested."; fi
+	@if $(CAN_COMPILE); then $(MAKE) --no-print-directory test-compiled; \
+	  else echo "There is no C compiler, or no Python.h: the compiled hot path is not tested."; fi
 
 test-compiled: build/compiled/ready ## the laws that the compiled hot path must hold, too
 	$(COMPILED) $(BIN)/python -c "import gateway.quick; assert gateway.quick.__file__[-3:] == '.so'"
@@ -59,7 +61,7 @@ bench: $(VENV)/ready ## what a check costs, beside nginx returning a constant (A
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	    apt-get --quiet update && apt-get --quiet --yes install wrk nginx-light; \
 	  else echo "For every row type: sudo apt-get install wrk nginx-light"; fi
-	@if command -v cc >/dev/null; then $(MAKE) --no-print-directory compiled; fi
+	@if $(CAN_COMPILE); then $(MAKE) --no-print-directory compiled; fi
 	@if test -e build/compiled/ready; then export $(COMPILED); fi; $(BIN)/python -m loadtest.bench $(ARGS)
 
 lock: $(VENV)/ready ## write requirements.lock anew from pyproject.toml
