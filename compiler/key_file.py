@@ -70,9 +70,14 @@ def is_encrypted(path: Path) -> bool:
 def load_private(path: Path, passphrase: str | None, command: str = KEYGEN) -> PrivateKeyTypes:
     """Read a private key; the passphrase is used only when the file is encrypted.
 
-    `command` is what makes such a key. Raises KeyFileError: no file, open to others, wrong
-    passphrase, no key.
+    `command` is what makes such a key. Raises KeyFileError: a public key, no file, open to
+    others, wrong passphrase, no key.
     """
+    if path.suffix == ".pub":
+        raise KeyFileError(
+            f"{path} is a public key. Name the private one that was made with it: "
+            f"{path.with_suffix('.pem')}"
+        )
     pem = _read_private(path, command)
     encrypted = _ENCRYPTED in pem
     if encrypted and not passphrase:

@@ -169,7 +169,9 @@ class Follower:
                 raise FormatError(f"the pointer says epoch {number}, but names epoch {found}")
             blobs = await self._shelve(loading, shelf)
         built = await asyncio.to_thread(loading.build, self.snapshot, blobs)
-        await self._remember(Mark(found, digest))
+        mark = Mark(found, digest)
+        self._highest = await self._remember(mark)
+        hold_to_history(mark, self._highest)  # another worker of this folder may be ahead
         if blobs is not loading.blobs:
             await asyncio.to_thread(loading.blobs.clear)  # which takes its time, as in _swap
         self._spared = 0
@@ -234,13 +236,17 @@ class Follower:
             self._spared = known
             gc.freeze()
 
-    async def _remember(self, mark: Mark) -> None:
-        """Write the number down before it is served: then no restart can go below it."""
+    async def _remember(self, mark: Mark) -> Mark:
+        """Write the number down before it is served: then no restart can go below it.
+
+        Give the highest that stands, which another worker may have written.
+        """
         try:
-            await asyncio.to_thread(self._kept.remember, mark)
+            return await asyncio.to_thread(self._kept.remember, mark)
         except (OSError, StoreError) as fault:
             # A full disk must not stop a roll-back; what is lost is the guard across a restart.
             self._say("the highest epoch cannot be kept on disk", why=str(fault))
+            return mark
 
     async def _settle(self) -> None:
         settled = b""
@@ -249,7 +255,7 @@ class Follower:
             if isinstance(self._blobs, Shelf):
                 try:
                     await asyncio.to_thread(self._kept.settle, settled)
-                except OSError as fault:
+                except (OSError, StoreError) as fault:
                     self._say("the kept epoch may not survive a power cut", why=str(fault))
 
     async def _fetch(self, digests: Sequence[bytes]) -> AsyncIterator[dict[bytes, bytes]]:

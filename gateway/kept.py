@@ -59,22 +59,25 @@ class Kept:
                 "served here. Mend it, or delete it to start anew."
             ) from None
 
-    def remember(self, mark: Mark) -> None:
-        """Raise the highest epoch served; it never falls. Raises OSError, StoreError."""
-        if self._is_above(mark):
-            return
+    def remember(self, mark: Mark) -> Mark:
+        """Raise the highest epoch served, which never falls; give the one that stands.
+
+        That is another worker's if it is ahead. Raises OSError, StoreError.
+        """
+        standing = self.highest()
+        if standing is not None and standing.number >= mark.number:
+            return standing
         self._folder.mkdir(parents=True, exist_ok=True)
         with self._locked("raising", RAISING_SECONDS) as mine:
             if not mine:
                 raise StoreError("another worker does not let go of the lock on the highest epoch")
-            if not self._is_above(mark):  # another worker may have raised it meanwhile
-                pointer = layout.encode_pointer(mark.number, mark.digest)
-                self._replace(self._highest, lambda target: target.write(pointer), sync=True)
-                self._sync(self._folder)  # the rename itself must survive a power cut
-
-    def _is_above(self, mark: Mark) -> bool:
-        found = self.highest()
-        return found is not None and found.number >= mark.number
+            standing = self.highest()  # another worker may have raised it meanwhile
+            if standing is not None and standing.number >= mark.number:
+                return standing
+            pointer = layout.encode_pointer(mark.number, mark.digest)
+            self._replace(self._highest, lambda target: target.write(pointer), sync=True)
+            self._sync(self._folder)  # the rename itself must survive a power cut
+            return mark
 
     def path(self, root: bytes) -> Path:
         """Name the image of an epoch."""
@@ -107,13 +110,16 @@ class Kept:
             raise StoreError(f"the kept epoch cannot be used: {fault}") from None
 
     def settle(self, root: bytes) -> None:
-        """Bring the image of the served epoch to the disk, and remove what is older. OSError.
+        """Bring the image of the served epoch to the disk, and remove what is older.
 
-        Newer images are another worker's, which is ahead of this one.
+        Newer images are another worker's, which is ahead of this one. Raises OSError, StoreError.
         """
         path = self.path(root)
         self._sync(path)
         self._sync(self._folder)
+        standing = self.highest()
+        if standing is not None and standing.digest != root:
+            return  # another worker is ahead, and removes what is older than its image
         written = path.stat().st_mtime_ns
         # Images, and what a killed worker left unfinished.
         for other in (*self._folder.glob("epoch*"), *self._folder.glob(".*-*")):

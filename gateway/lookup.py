@@ -314,6 +314,8 @@ class Lookup:
             self._fail(f"no answer within {self._timeout * 1000:.0f} ms")
         for answer in late:
             self._give(answer, None)
+        while self._queue and self._queue[0].done:  # while Redis stands still, nobody sends them
+            self._queue.popleft()
 
     def _fail(self, reason: str) -> None:
         now = asyncio.get_running_loop().time()

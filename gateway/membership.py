@@ -60,9 +60,10 @@ class MembershipTable:
         shards: Sequence[layout.Blob],
         positions: Mapping[str, int],
     ) -> None:
-        self._buckets = membership["buckets"]
-        if not 0 < self._buckets <= layout.MAX_BUCKETS:
-            raise FormatError(f"a membership table of {self._buckets} buckets cannot be")
+        buckets = membership["buckets"]  # apart: compiled, the attribute is an unsigned word
+        if not 0 < buckets <= layout.MAX_BUCKETS:
+            raise FormatError(f"a membership table of {buckets} buckets cannot be")
+        self._buckets = buckets
         self._word_count = self._buckets * layout.FILTER_WORDS
         self._load_shards(shards)
         self._number_bits = sets["number_bits"]

@@ -297,7 +297,7 @@ class Connection:
         """Go on with what came meanwhile."""
         self._paused = False
         self._read(True)
-        if self._waiting is None and self._kept:
+        if self._waiting is None and (self._kept or self._ended):
             data, self._kept = self._kept, b""
             self._go_on(data)
 

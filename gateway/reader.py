@@ -110,11 +110,13 @@ class SingleReader:
 
     def data_received(self, data: bytes) -> None:
         """Hand on the values that have arrived."""
-        self._moved = asyncio.get_running_loop().time()
         if self._kept:
             data = self._kept + data
         try:
-            self._kept = data[self._read(data) :]
+            taken = self._read(data)
+            self._kept = data[taken:]
+            if taken:  # a byte now and then is no answer
+                self._moved = asyncio.get_running_loop().time()
         except BrokenReplyError as fault:
             self._kept = b""
             self._give_up(str(fault))

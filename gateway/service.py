@@ -31,6 +31,7 @@ from gateway.waiting import Waiting, watch
 
 FOLLOW_TIMEOUT_SECONDS = 2.0
 GOODBYE_SECONDS = 1.0
+CANCEL_SECONDS = 0.1
 FULL_COLLECTION_TURNS = 1_000
 """Collections of the middle generation before a full one; 10 unless told."""
 
@@ -88,9 +89,12 @@ class Service:
 
     async def close(self) -> None:
         """Say goodbye, and let go of Redis and the disk."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        # Again and again: a cancellation that meets a library's own time-out may get lost.
+        left = set(self._tasks)
+        while left:
+            for task in left:
+                task.cancel()
+            _, left = await asyncio.wait(left, timeout=CANCEL_SECONDS)
         with suppress(TimeoutError):
             await asyncio.wait_for(self.announcer.withdraw(), GOODBYE_SECONDS)
         await self.follower.close()

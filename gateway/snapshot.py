@@ -184,6 +184,8 @@ class _Heads:
     """The envelope around the answers: epoch, and `check_after` spread over the subjects."""
 
     def __init__(self, epoch: int, check_after: int) -> None:
+        if not 0 <= check_after <= CHECK_AFTER_SECONDS:
+            raise FormatError(f"a check_after of {check_after} s cannot be")
         self._middle = int(check_after * SPREAD)
         high = min(check_after + self._middle, CHECK_AFTER_SECONDS)
         every = range(check_after - self._middle, high + 1)

@@ -34,7 +34,7 @@ RELEASES = 10
 LISTS = 200
 ASKED_AT_ONCE = 20
 READY_SECONDS = 120.0
-PACKAGE, PACKAGE_PATH = b"a package", "files/one.zip"
+PACKAGE = b"a package"
 
 CONDITIONS = (
     "{attribute: city, in: [Hangzhou, Shanghai]}",
@@ -88,7 +88,7 @@ def write_plan(folder: Path, apps: int, ids: int) -> None:
     for number in range(apps):
         (folder / "apps" / f"app-{number}.yaml").write_text(_app(number, LISTS if ids else 0))
         for minor in range(1, RELEASES + 1):
-            _write_record(folder / "packages" / app_id(number), f"1.0.0.{minor}")
+            _write_record(folder, app_id(number), f"1.0.0.{minor}")
 
 
 def _app(number: int, lists: int) -> str:
@@ -116,14 +116,18 @@ def _write_lists(folder: Path, ids: int) -> None:
         (folder / "lists" / f"{name}.txt").write_text("".join(f"m-{each}\n" for each in mine))
 
 
-def _write_record(folder: Path, version: str) -> None:
-    # The store has one file for all of them: what a package holds is no matter here.
-    sha256 = hashlib.sha256(f"{folder.name}/{version}".encode()).hexdigest()
+def _write_record(plan: Path, app: str, version: str) -> None:
+    # The store has the same bytes by every name: what a package holds is no matter here.
+    sha256 = hashlib.sha256(f"{app}/{version}".encode()).hexdigest()
     size = len(PACKAGE)
-    form = {"compression": "identity", "path": PACKAGE_PATH, "sha256": sha256, "size": size}
+    path = f"files/{sha256[:2]}/{sha256}.zip"
+    form = {"compression": "identity", "path": path, "sha256": sha256, "size": size}
     text = {"format": 1, "forms": [form], "sha256": sha256, "signatures": [], "size": size}
-    folder.mkdir(exist_ok=True)
-    (folder / f"{version}.json").write_text(json.dumps(text))
+    (plan / "packages" / app).mkdir(exist_ok=True)
+    (plan / "packages" / app / f"{version}.json").write_text(json.dumps(text))
+    stored = plan.parent / "store" / path
+    stored.parent.mkdir(parents=True, exist_ok=True)
+    stored.write_bytes(PACKAGE)
 
 
 def memory_of(pids: Sequence[int]) -> Memory:
@@ -142,7 +146,6 @@ def publish(folder: Path, apps: int, ids: int) -> None:
     print(f"publishing {apps:,} apps and {ids:,} ids …", file=sys.stderr)
     (folder / "plan" / "rules.yaml").unlink(missing_ok=True)
     write_plan(folder / "plan", apps, ids)
-    (folder / "store" / PACKAGE_PATH).write_bytes(PACKAGE)
     command = [sys.executable, "-m", "compiler.cli", "push", str(folder / "plan"), "--force"]
     done = subprocess.run(
         command, env=os.environ | settings(folder), check=False, capture_output=True, text=True

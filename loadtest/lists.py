@@ -134,7 +134,12 @@ def write_plan(plan: Path, source: str, lists: int) -> None:
         f"app: {APP}\npackages: [{{version: 1.0}}]\nreleases:\n{''.join(releases)}"
     )
     sha256 = "0" * 64
-    form = {"compression": "identity", "path": "files/1.zip", "sha256": sha256, "size": 9}
+    form = {
+        "compression": "identity",
+        "path": f"files/00/{sha256}.zip",
+        "sha256": sha256,
+        "size": 9,
+    }
     record = {"format": 1, "forms": [form], "sha256": sha256, "signatures": [], "size": 9}
     (plan / "packages" / APP).mkdir(parents=True)
     (plan / "packages" / APP / "1.0.json").write_text(json.dumps(record))

@@ -109,11 +109,11 @@ def _condition(number: int, *, met: bool) -> dict[str, Any]:
     return {"attribute": attribute, test: meant if met else other}
 
 
-def package(name: str, version: str) -> dict[str, Any]:
-    """Write a version's record, as `tidegate upload` does. All packages have the same bytes."""
+def package() -> dict[str, Any]:
+    """Write any version's record, as `tidegate upload` does. All packages have the same bytes."""
     sha256 = hashlib.sha256(_PACKAGE).hexdigest()
     size = len(_PACKAGE)
-    path = f"files/{name}/{version}.zip"
+    path = f"files/{sha256[:2]}/{sha256}.zip"
     form = {"compression": "identity", "path": path, "sha256": sha256, "size": size}
     return {"format": 1, "forms": [form], "sha256": sha256, "signatures": [], "size": size}
 
@@ -127,7 +127,7 @@ def write_plan(folder: Path, workspace: str, apps: Sequence[App], ids: int) -> N
         _write(folder / "apps" / f"{each['app']}.yaml", each)
         for version in (STABLE, NEW):
             record = folder / "packages" / each["app"] / f"{version}.json"
-            _write(record, package(each["app"], version))
+            _write(record, package())
     if ids:
         rows = [{"list": x, "of": "user", "file": f"lists/{x}.txt"} for x in list_names()]
         _write(folder / "lists.yaml", {"lists": rows})
@@ -137,13 +137,11 @@ def write_plan(folder: Path, workspace: str, apps: Sequence[App], ids: int) -> N
             (folder / "lists" / f"{name}.txt").write_text(lines)
 
 
-def write_packages(store: Path, apps: Sequence[App]) -> None:
-    """Put the packages into a store's folder, where a push looks whether they are there."""
-    for each in apps:
-        for version in (STABLE, NEW):
-            path = store / package(each["app"], version)["forms"][0]["path"]
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(_PACKAGE)
+def write_packages(store: Path) -> None:
+    """Put the packages' bytes into a store's folder, where a push looks whether they are there."""
+    path = store / package()["forms"][0]["path"]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(_PACKAGE)
 
 
 def _write(path: Path, value: object) -> None:

@@ -150,7 +150,8 @@ def _program(app: str, releases: int, newest: int, lists: list[str]) -> Any:
 
 def _package(app: str, version: str) -> Any:
     sha256 = layout.digest_of(f"{app} {version}".encode()).hex()
-    form = {"compression": "identity", "size": 1024, "sha256": sha256, "path": f"files/{sha256}"}
+    path = f"files/{sha256[:2]}/{sha256}.zip"
+    form = {"compression": "identity", "size": 1024, "sha256": sha256, "path": path}
     return {
         "version": version,
         "download": "any",

@@ -353,6 +353,10 @@ def phones(plan: Plan, random: Random, count: int) -> list[dict[str, Any]]:
         for release in app.releases:
             for condition in release.conditions:
                 operands.setdefault(condition.attribute, []).extend(condition.operands)
+        for package in app.packages:
+            for comparisons in (package.clients or {}).values():
+                bounds = [each.version for each in comparisons]
+                operands.setdefault("client_version", []).extend(bounds)
     return [_phone(plan, random, operands) for _ in range(count)]
 
 

@@ -45,7 +45,8 @@ def publisher_key(name: str = "ann") -> PublisherKey:
 def record(version: str, app: str = COFFEE, bytes_of: str | None = None) -> dict[str, str]:
     """Write a package's record as `upload` does; `bytes_of` names other bytes."""
     sha256 = layout.digest_of((bytes_of or app + version).encode()).hex()
-    form = {"compression": "identity", "path": f"files/{version}.zip", "sha256": sha256, "size": 9}
+    path = f"files/{sha256[:2]}/{sha256}.zip"
+    form = {"compression": "identity", "path": path, "sha256": sha256, "size": 9}
     text = {"format": 1, "forms": [form], "sha256": sha256, "signatures": [], "size": 9}
     return {f"packages/{app}/{version}.json": json.dumps(text)}
 

@@ -117,9 +117,12 @@ def test_files_that_are_not_there_or_of_another_kind(tmp_path: Path) -> None:
     (tmp_path / "folder.csv").mkdir()
     missing = ListSource("staff", "user", file="none.csv", span=PLACE)
     folder = ListSource("staff", "user", file="folder.csv", span=PLACE)
-    for source in (missing, folder):
+    for source, wrong in (
+        (missing, "there is no file none.csv."),
+        (folder, "folder.csv is a folder."),
+    ):
         found = shown(read_ids(source, tmp_path, ()))
-        assert f"lists.yaml:2:5: error: there is no file {source.file}." in found
+        assert f"lists.yaml:2:5: error: {wrong}" in found
     imported = ListSource("staff", "user", file="none.csv")
     assert shown(read_ids(imported, tmp_path, ())).startswith("none.csv: error: there is no file")
     assert "Save it as CSV in UTF-8." in shown(read(tmp_path, "a.xlsx", b"PK\3\4"))

@@ -168,8 +168,25 @@ def test_what_is_typed_wrongly_is_told(run: Run, store: Store, tmp_path: Path) -
     assert "no name of a list" in run("add", "a/b", "u-1", code=USAGE)[1]
     assert "allowlist import staff FILE" in run("add", "staff", "u-1", code=REFUSED)[1]
     nowhere = str(tmp_path / "none.txt")
-    assert "there is no file" in run("remove", "staff", "--from", nowhere, code=FAULTS)[1]
+    assert (
+        "there is no file none.txt. Correct its path."
+        in (run("remove", "staff", "--from", nowhere, code=FAULTS)[1])
+    )
+    assert (
+        f"{tmp_path.name} is a folder. Name a file."
+        in (run("import", "staff", str(tmp_path), "--of", "user", code=FAULTS)[1])
+    )
+    for ids in (("u-1", "-"), ("-", "-")):
+        assert "stands alone" in run("add", "staff", *ids, code=USAGE)[1]
     assert store.list_named() == []
+
+
+def test_an_import_keeps_the_kind_of_a_list(run: Run, store: Store) -> None:
+    """Ids of devices do not take the place of those of users; the list stays."""
+    write_stored_list(store, listed({"u-1"}), NOW)
+    _, told = run("import", "staff", "-", "--of", "device", stdin=b"d-1\n", code=REFUSED)
+    assert "The list staff holds user ids, and --of says device." in told
+    assert ids_of(store) == {"u-1"}
 
 
 def test_a_script_reads_json(run: Run, store: Store) -> None:

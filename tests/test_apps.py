@@ -7,8 +7,10 @@ import pytest
 from gateway import layout
 from gateway.apps import BIG_BYTES, Apps
 from gateway.errors import FormatError
+from gateway.program import NO_RELEASE, Program
 from gateway.remembered import Memory
 from large_epochs import app_id, large_epoch
+from publishing import COFFEE, image_of, plan_files
 
 LISTS = {f"list-{at}-0": at for at in range(200)}
 
@@ -61,7 +63,7 @@ def test_what_did_not_change_is_kept_and_what_was_in_use_is_decoded_again() -> N
     assert after[app_id(1)] is entries[1]
     changed = after[app_id(0)]
     assert changed is not None
-    assert b'"version":"1.2.10.0"' in changed.answers[0, 0, "1.0.0"].json
+    assert b'"version":"1.2.10.0"' in changed.answers[0, 0, "1.0.0", 0].json
 
 
 def test_a_kept_entry_lets_go_of_the_epoch_before() -> None:
@@ -92,7 +94,7 @@ def test_an_entry_goes_with_the_bits_and_bases_that_it_was_made_with() -> None:
     assert [other[app_id(at)] is entries[at] for at in range(3)] == [False] * 3
     entry = other[app_id(1)]
     assert entry is not None
-    assert b"https://other.example.com/files/" in entry.answers[1, 0, "1.0.0"].json
+    assert b"https://other.example.com/files/" in entry.answers[1, 0, "1.0.0", 0].json
 
 
 def test_an_app_in_use_whose_list_went_is_refused() -> None:
@@ -103,3 +105,24 @@ def test_an_app_in_use_whose_list_went_is_refused() -> None:
     bits = {name: bit for name, bit in LISTS.items() if name != "list-1-0"}
     with pytest.raises(FormatError, match="'list-1-0', which is not there"):
         opened(2, before, bits=bits, **ids)
+
+
+@pytest.mark.parametrize("count", [1, 2, 61, 62, 63, 64, 65, 200])
+def test_each_of_any_number_of_releases_can_win(count: int) -> None:
+    """Also the last of more releases than a machine word has bits, and none when none holds."""
+    files = plan_files()
+    files["apps/coffee.yaml"] = f"app: {COFFEE}\npackages: [{{version: 1.0.0.1}}]\nreleases:\n" + (
+        "".join(
+            f"  - {{id: r{at:03}, package: 1.0.0.1, audience: everyone, "
+            f"when: [{{attribute: city, in: [c{at}]}}]}}\n"
+            for at in range(count)
+        )
+    )
+    image = image_of(files)
+    program = layout.decode(layout.Program, image.blobs[image.contents["programs"][COFFEE]])
+    built = Program(program, {}, Memory())
+    context = ((0, 0), None, None)
+    for at in range(count):
+        rank = built.winner({"city": f"C{at}"}, {}, context, 0)
+        assert program["releases"][rank]["id"] == f"r{at:03}"
+    assert built.winner({"city": "elsewhere"}, {}, context, 0) == NO_RELEASE

@@ -27,7 +27,8 @@ SHA = "ab" * 32
 APP = "apps/coffee.yaml"
 RECORD = "packages/2021000000000001/1.0.0.1.json"
 RELEASE = "  - {id: stable, package: 1.0.0.1, audience: everyone}\n"
-FORM = f'{{"compression": "identity", "size": 9, "sha256": "{SHA}", "path": "files/x.zip"}}'
+PATH = f"files/ab/{SHA}.zip"
+FORM = f'{{"compression": "identity", "size": 9, "sha256": "{SHA}", "path": "{PATH}"}}'
 BASE = {
     "workspace.yaml": "workspace: demo\n",
     APP: "app: 2021000000000001\npackages:\n  - version: 1.0.0.1\nreleases:\n" + RELEASE,

@@ -6,11 +6,12 @@ import pytest
 
 from compiler.image import Image
 from compiler.lists.allowlist import ListIds
-from compiler.lists.stored_list import write_stored_list
+from compiler.lists.stored_list import StoredList, read_stored_list, write_stored_list
 from compiler.publication.collection import Collected, collect
 from compiler.publication.epoch import read_publication, stored_digests
 from compiler.publication.history import End, read_history
 from compiler.refusal import Refused
+from compiler.storage.store import Store
 from interruption import Killed, SteppedLink, SteppedStore, Steps, kill
 from publishing import KEYS, WORKSPACE, Workshop, assert_served, assert_stored, image_of, plan_files
 
@@ -95,6 +96,63 @@ def test_imported_lists_stay(workshop: Workshop) -> None:
     imported = write_stored_list(workshop.store, ids, workshop.now)
     collected(workshop)
     assert imported.digest in stored(workshop)
+
+
+def write_vip(store: Store, now: int, text: bytes) -> StoredList:
+    """Give the list `vip` another text, whatever it has."""
+    ids = ListIds("vip", "user", text.count(b"\n"), 0, 0, text, ())
+    return write_stored_list(store, ids, now, read_stored_list(store, "vip"), allow_shrink=True)
+
+
+OLD, NEW = b"u1\n", b"u1\nu2\n"
+
+
+def test_a_list_may_take_up_its_old_text_while_gc_runs(workshop: Workshop) -> None:
+    """At whatever step of gc a list's record goes back to an old text, that text stays."""
+    workshop.push(numbered(0))
+    at = 0
+    reached = True
+    while reached:
+        at += 1
+        for text in (OLD, NEW):
+            write_vip(workshop.store, workshop.now, text)
+        steps = Steps(at, lambda: write_vip(workshop.store, workshop.now, OLD))
+        collected(
+            workshop,
+            store=SteppedStore(workshop.store, steps),
+            link=SteppedLink(workshop.link, steps),
+        )
+        reached = steps.reached
+        current = read_stored_list(workshop.store, "vip")
+        assert current is not None
+        assert workshop.store.get_blob(current.digest) == (OLD if reached else NEW), at
+    assert at > 10
+
+
+class CollectedFirst(Store):
+    """A store in which a gc runs just before an object is swapped."""
+
+    def __init__(self, workshop: Workshop) -> None:
+        """Stand before a workshop's store."""
+        super().__init__(workshop.store._backend, workshop.store.name)
+        self._workshop = workshop
+        self.blobs = 0
+
+    def swap_named(self, path: str, old: bytes | None, new: bytes) -> bool:
+        """Collect, then swap."""
+        self.blobs = collected(self._workshop).blobs
+        return super().swap_named(path, old, new)
+
+
+def test_a_list_puts_back_what_a_gc_took_before_its_record_moved(workshop: Workshop) -> None:
+    """A text that a gc deletes between the list's look at it and the record's move is there."""
+    workshop.push(numbered(0))
+    for text in (OLD, NEW):
+        write_vip(workshop.store, workshop.now, text)
+    racing = CollectedFirst(workshop)
+    current = write_vip(racing, workshop.now, OLD)
+    assert racing.blobs == 1  # OLD itself
+    assert workshop.store.get_blob(current.digest) == OLD
 
 
 def test_named_objects_stay(workshop: Workshop) -> None:

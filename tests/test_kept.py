@@ -238,3 +238,37 @@ async def test_only_what_changed_is_fetched(server: RedisServer, tmp_path: Path)
             assert found.snapshot.number == 2
             assert isinstance(found._blobs, Shelf)
     assert images(tmp_path).keys() == {two.digest}
+
+
+def test_the_mark_that_stands_is_told_and_its_image_stays(tmp_path: Path) -> None:
+    """A worker that lags is told who is ahead, and removes nothing of theirs."""
+    ahead, behind = Kept(tmp_path), Kept(tmp_path)
+    six, five, other = Mark(6, b"6" * 32), Mark(5, b"5" * 32), Mark(6, b"x" * 32)
+    for mark in (six, five):
+        ahead.save(mark.digest, [b"blob"])
+    assert ahead.remember(six) == six
+    assert behind.remember(five) == six
+    assert behind.remember(other) == six
+    behind.settle(five.digest)
+    assert ahead.path(six.digest).exists()
+
+
+async def test_no_worker_goes_below_what_another_has_served(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    """Law 7 holds for all workers of a folder: neither an older epoch, nor another one so numbered."""
+    with server.client() as client:
+        client.flushall()
+        made = [make_epoch(4), make_epoch(5), make_epoch(6), make_epoch(6, staff=("u-1",))]
+        made[0].write(client)
+        async with worker(server, tmp_path) as ahead, worker(server, tmp_path) as behind:
+            made[2].write(client)
+            await ahead._follow_safely()
+            for stale in (made[1], made[3]):
+                stale.write(client)
+                await behind._follow_safely()
+                assert behind.snapshot is not None
+                assert behind.snapshot.number == 4
+            made[2].write(client)
+            await behind._follow_safely()
+            assert behind.snapshot.digest == made[2].digest

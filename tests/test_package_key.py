@@ -155,7 +155,7 @@ def test_sources_of_keys_say_what_is_wrong(tmp_path: Path) -> None:
     (tmp_path / "workspace.yaml").write_text("workspace: demo\nkeys: [{key: ann}]\n")
     for source, message in (
         (publisher, r"ann\.pub:1:1: error: .* Write a list of keys, as `tidegate keygen"),
-        (tmp_path / "none.pub", "This is no file"),
+        (tmp_path / "none.pub", "There is no such file. Name a plan"),
         (tmp_path, r'workspace\.yaml:2:8: error: An entry of keys needs the key "public"'),
     ):
         with pytest.raises(PlanError, match=message):

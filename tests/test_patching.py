@@ -389,6 +389,36 @@ def test_a_patch_lost_from_the_store_is_made_again(tmp_path: Path) -> None:
     assert shop.store.size_named(kept["path"]) == kept["size"]
 
 
+@pytest.mark.parametrize("indexed", [True, False], ids=["indexed", "not yet indexed"])
+def test_a_damaged_patch_is_made_again(tmp_path: Path, indexed: bool) -> None:
+    """Other bytes of the right size are noticed and replaced, whether the index has the patch."""
+    shop = Shop(tmp_path)
+    shop.fill(versions(2), offered="1.2")
+    (damaged, _) = shop.patch()["made"]
+    whole = shop.made()
+    shop.store.put_named(damaged["path"], bytes(damaged["size"]))
+    if not indexed:
+        shop.store.delete_named("patches/coffee/1.2.json")
+    assert damaged in shop.patch()["made"]
+    assert shop.made() == whole
+    assert shop.patch()["made"] == []
+
+
+def test_every_command_starts_where_no_affinity_is_known() -> None:
+    """On macOS a process cannot ask which cores it may use: all cores count."""
+    script = (
+        "import os\n"
+        "del os.sched_getaffinity\n"
+        "import compiler.cli\n"
+        "from compiler.cores import cores\n"
+        "assert cores() == os.cpu_count()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_dry_run_says_what_is_missing_and_changes_nothing(tmp_path: Path) -> None:
     """It names pairs, formats and phones, by traffic, and writes nothing."""
     shop = Shop(tmp_path)

@@ -32,6 +32,7 @@ NOW = 1_790_000_000
 DESIGN = Path(__file__).parent / "data" / "design_plan"
 APP = "apps/coffee.yaml"
 SHA = "ab" * 32
+PATH = f"files/ab/{SHA}.zip"
 
 
 def key(text: str) -> tuple[object, ...]:
@@ -287,8 +288,8 @@ def test_info_may_be_null() -> None:
 
 
 def _record(clients: str = "") -> str:
-    form = f'{{"compression": "identity", "size": 9, "sha256": "{SHA}", "path": "files/x.zip"}}'
-    packed = form.replace("identity", "zstd").replace("9", "5").replace("x.zip", "y")
+    form = f'{{"compression": "identity", "size": 9, "sha256": "{SHA}", "path": "{PATH}"}}'
+    packed = form.replace("identity", "zstd").replace("9", "5").replace(".zip", ".zip.zst")
     return (
         f'{{"format": 1, "size": 9, "sha256": "{SHA}", "forms": [{form}, {packed}], '
         f'"signatures": ["{"x" * 2000}"]{clients}}}'
@@ -306,7 +307,7 @@ def test_records_join_their_packages() -> None:
         "packages/a/3.json": _record(', "clients": {"ios": ">=1", "android": ">=2"}'),
     }
     packages = plan_of(read_files(texts, now=NOW)).apps[0].packages
-    forms = (Form("identity", 9, SHA, "files/x.zip"), Form("zstd", 5, SHA, "files/y"))
+    forms = (Form("identity", 9, SHA, PATH), Form("zstd", 5, SHA, f"{PATH}.zst"))
     assert packages[0].record == PackageRecord(9, SHA, forms, ("x" * 2000,))
     assert [one.clients for one in packages] == [
         None,

@@ -2,6 +2,7 @@
 
 import pytest
 
+from compiler.packaging.package_key import EDDSA, generate
 from compiler.publication.freshness import withdrawn_keys
 from compiler.publication.publisher import LostRaceError, Published
 from compiler.publication.revert import Reversion, Stranded, prepare_revert
@@ -96,6 +97,24 @@ def test_what_a_revert_strands_is_named(workshop: Workshop) -> None:
         Stranded(COFFEE, "2", offered=True),
         Stranded("tea", None, offered=False),
     )
+
+
+def test_a_change_of_the_trusted_keys_is_told(workshop: Workshop) -> None:
+    """Keys that the epoch's plan does not trust, or trusts again, are named; else nothing is."""
+    plain = {"workspace.yaml": "workspace: demo\n", "apps/tea.yaml": "app: tea\n"}
+    one, two = (generate(EDDSA, name).public for name in ("ann", "bob"))
+    said = f"workspace: demo\nkeys:\n  {one.line}\n  {two.line}\n"
+    workshop.push(image_of(plain))
+    workshop.push(image_of({**plain, "workspace.yaml": said}))
+    workshop.push(image_of({**plain, "workspace.yaml": said + "check_after: 9\n"}))
+    found = [prepare_revert(workshop.store, workshop.live(), number).keys for number in (1, 2)]
+    assert found[1] is None
+    assert found[0] is not None
+    assert found[0].details == (f"ann ({one.id[:8]}), bob ({two.id[:8]}) → none",)
+    reverted(workshop, 1)
+    back = prepare_revert(workshop.store, workshop.live(), 2).keys
+    assert back is not None
+    assert back.details == (f"none → ann ({one.id[:8]}), bob ({two.id[:8]})",)
 
 
 def test_reverting_to_the_live_epoch_is_refused(workshop: Workshop) -> None:

@@ -262,6 +262,25 @@ def test_keys_rotate(desk: Desk) -> None:
     assert desk.signers() == sorted([ANN.public.id, BEN.public.id])
 
 
+def test_two_uploads_at_once_keep_both_signatures(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What another upload has recorded meanwhile is merged, not written over."""
+    put, others = desk.store.put_file, [BEN]
+
+    def meanwhile(*arguments: Any, **named: Any) -> None:
+        if others:
+            beside(desk.file).unlink()
+            desk.sign(others.pop())
+            desk.upload()
+        put(*arguments, **named)
+
+    desk.sign(ANN)
+    monkeypatch.setattr(desk.store, "put_file", meanwhile)
+    desk.upload()
+    assert desk.signers() == sorted([ANN.public.id, BEN.public.id])
+
+
 def test_upload_refuses_what_is_not_signed_as_it_must_be(desk: Desk) -> None:
     """Unsigned, signed by a stranger, as another file or for other hosts: nothing is written."""
     desk.trust(ANN)

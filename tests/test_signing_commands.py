@@ -1,6 +1,7 @@
 """From a key to a phone's answer: keygen, pack, sign, verify, upload, validate, push, check."""
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -82,6 +83,9 @@ def test_from_a_key_to_a_phone(place: Workplace) -> None:
     assert "dev-ben" in place.run("diff", str(place.plan)).out
     place.push()
     assert len(place.app(platform="android", client_version="10.2.0")["signatures"]) == 2
+
+    said = place.run("revert", "1", "--yes").out
+    assert re.match(r"warning: trusted keys: dev-ben \(\S{8}\) → dev-ann \(\S{8}\)\n", said)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +182,13 @@ def test_a_miniapp_names_itself(developer: Developer) -> None:
     assert "says in its manifest" in developer.run(*signing, "--version", "2", code=2)
 
 
+def test_a_publisher_s_key_signs_no_packages(developer: Developer) -> None:
+    """The key of an epoch's author is refused by the line beside it."""
+    developer.run("keygen", "bob", "--dir", "keys", "--no-passphrase")
+    said = developer.run("sign", "one.js", "--key", "keys/bob.pem", *NAMES, code=2)
+    assert "is a publisher's key, which signs epochs" in said
+
+
 PACKAGES = ("keygen", "x", "--for", "packages", "--dir", "made")
 SIGN = ("sign", "one.js", "--key", "keys/ann.pem", *NAMES)
 WRONG: list[tuple[tuple[str, ...], int, str]] = [
@@ -194,10 +205,15 @@ WRONG: list[tuple[tuple[str, ...], int, str]] = [
     (("sign", "one.js", "--key", "keys/ann.pem"), 2, "names no app"),
     (("sign", "plan", "--key", "keys/ann.pem", *NAMES), 2, "is a folder"),
     (("sign", "one.js", "--key", "keys/none.pem", *NAMES), 2, "There is no key at keys/none.pem"),
-    (("sign", "one.js", "--key", "keys/ann.pub", *NAMES), 2, "is open to others"),
+    (
+        ("sign", "one.js", "--key", "keys/ann.pub", *NAMES),
+        2,
+        "one that was made with it: keys/ann.pem",
+    ),
     (("verify", "one.js", *NAMES), 2, "Whom do you trust?"),
     (("verify", "one.js", "--keys", "plan", *NAMES), 2, "No key is named"),
-    (("verify", "one.js", "--keys", "none.pub", *NAMES), 1, "This is no file"),
+    (("verify", "one.js", "--keys", "none.pub", *NAMES), 1, "There is no such file. Name a plan"),
+    (("verify", "one.js", "--keys", "keys/ann.pem", *NAMES), 1, "made with it: keys/ann.pub"),
     (("verify", "one.js", "--keys", "keys/ann.pub", "--signatures", "x.jws"), 2, "no file x.jws"),
     (
         ("upload", "one.js", *NAMES, "--plan", "plan", "--store", "st", "--signatures", "x.jws"),

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from compiler.commands.plans import init
 from compiler.diagnostic import PlanError, has_errors
 from compiler.language.reading import read_folder
 from compiler.language.starting import SAMPLE, start_plan
 from compiler.plan import Audience
 
 NOW = 1_790_000_000
+USUAL = "http://127.0.0.1:8090"
 
 
 def test_the_first_plan_is_valid(tmp_path: Path) -> None:
@@ -30,8 +32,23 @@ def test_the_first_plan_is_valid(tmp_path: Path) -> None:
         ("1.0.0.2", Audience(basis_points=1250)),
         ("1.0.0.1", Audience()),
     ]
-    assert reading.plan.workspace.cdn[0].bases == ("http://127.0.0.1:8090",)
+    assert reading.plan.workspace.cdn[0].bases == (USUAL,)
     assert all("#" in (folder / file).read_text() for file in written if file.endswith(".yaml"))
+
+
+@pytest.mark.parametrize(
+    ("listen", "base"),
+    [("127.0.0.1:9191", "http://127.0.0.1:9191"), (":9191", "http://127.0.0.1:9191"), ("", USUAL)],
+)
+def test_packages_come_from_where_they_are_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listen: str, base: str
+) -> None:
+    """The first plan's downloads come from TIDEGATE_FILES_LISTEN, where that is set."""
+    monkeypatch.setenv("TIDEGATE_FILES_LISTEN", listen)
+    init(tmp_path / "plan")
+    plan = read_folder(tmp_path / "plan", now=NOW).plan
+    assert plan is not None
+    assert plan.workspace.cdn[0].bases == (base,)
 
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:

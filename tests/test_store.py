@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+import obstore
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -224,6 +226,33 @@ def test_swap_named_has_one_winner(either: Store) -> None:
         assert won.count(True) == 1
         before = texts[won.index(True)]
         assert either.get_named("race") == before
+
+
+def test_a_swap_that_was_asked_for_twice_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A put that obstore repeats, as the answer was lost, is refused the second time; it is done.
+
+    Somebody else's bytes are still no success, and a creation still has one winner by name.
+    """
+    store, put = Store(MemoryStore(), "memory"), obstore.put
+
+    def put_twice(*given: Any, **named: Any) -> object:
+        put(*given, **named)
+        return put(*given, **named)
+
+    monkeypatch.setattr(obstore, "put", put_twice)
+    assert store.swap_named("lists/a", None, b"1")
+    assert store.swap_named("lists/a", b"1", b"2")
+    assert store.get_named("lists/a") == b"2"
+    assert not store.create_named("lists/b", b"1")
+
+    def put_late(*given: Any, **named: Any) -> object:
+        put(store._backend, "lists/a", b"theirs", use_multipart=False)
+        return put(*given, **named)
+
+    monkeypatch.setattr(obstore, "put", put_late)
+    assert not store.swap_named("lists/a", b"2", b"3")
+    assert not store.swap_named("lists/a", None, b"3")
+    assert store.get_named("lists/a") == b"theirs"
 
 
 def test_an_object_in_place_of_a_folder_is_absent(store: Store) -> None:

@@ -276,6 +276,27 @@ def test_a_broken_record_is_never_overwritten(
     assert record.read_bytes() == change
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"signatures": 5},
+        {"signatures": [5]},
+        {"signatures": "abc"},
+        {"forms": [{"compression": "br", "path": "files/x", "sha256": "ab", "size": 1}]},
+        {"forms": 5},
+    ],
+)
+def test_a_record_of_strange_members_is_no_record(
+    tmp_path: Path, plan: Path, store: Store, change: dict[str, Any]
+) -> None:
+    """Signatures are a list of texts and compressions are known, or the upload stops there."""
+    package = miniapp(tmp_path)
+    record = send(package, plan, store).record
+    record.write_text(json.dumps(json.loads(record.read_text()) | change))
+    with pytest.raises(UploadError, match="is no record of a package"):
+        send(package, plan, store)
+
+
 @pytest.mark.parametrize("path", ["epochs/1.json", "files/../epochs/1.json", "blobs/aa/x"])
 def test_a_record_cannot_aim_an_upload(tmp_path: Path, plan: Path, store: Store, path: str) -> None:
     """A record that names another object does not make an upload write over it."""
@@ -335,6 +356,7 @@ def test_a_record_as_written_reads_the_same_both_ways(
         ('>=10.2.0"', '10.2.0"'),
         ('>=10.2.0"', '>=10.2.0",\n    "android": ">=9"'),
         ("files/", "elsewhere/"),
+        ('"format": 1', '"format": true'),
     ],
 )
 def test_a_doubtful_record_is_read_the_long_way(
@@ -346,6 +368,78 @@ def test_a_doubtful_record_is_read_the_long_way(
     written = sent.record.read_text()
     assert old in written
     assert written_record(written.replace(old, new, 1)) is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"clients": []},
+        {"clients": "x"},
+        {"clients": None},
+        {"clients": {"android": 5}},
+        {"signatures": "abc"},
+        {"signatures": {"abc": 1}},
+        {"format": True},
+    ],
+)
+def test_a_member_of_another_kind_is_refused_both_ways(
+    tmp_path: Path, plan: Path, store: Store, change: dict[str, Any]
+) -> None:
+    """The short way declines it, and the long way says what is wrong."""
+    sent = send(blob(tmp_path), plan, store, version="1.0")
+    write_record(sent.record, json.loads(sent.record.read_text()) | change)
+    assert written_record(sent.record.read_text()) is None
+    assert read_slowly(sent.record.read_text()) is None
+
+
+def test_a_form_is_at_the_place_of_its_own_bytes(tmp_path: Path, plan: Path, store: Store) -> None:
+    """Forms that name other bytes, or come twice, are refused by both ways to read a record."""
+    sent = send(blob(tmp_path, data=b"tide " * 200), plan, store, version="1.0")
+    value = json.loads(sent.record.read_text())
+    whole, packed, _ = value["forms"]
+    for forms in (
+        [whole | {"path": packed["path"]}],
+        [whole | {"path": whole["path"].replace("files/", "files/0/")}],
+        [whole, packed, packed],
+        [whole, packed | {"path": whole["path"]}],
+    ):
+        write_record(sent.record, value | {"forms": forms})
+        assert written_record(sent.record.read_text()) is None
+        assert read_slowly(sent.record.read_text()) is None
+
+
+def test_a_file_that_changes_meanwhile_leaves_no_wrong_bytes(
+    tmp_path: Path, plan: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was sent under a name that is not its own is taken away again."""
+    package, put = blob(tmp_path), store.put_file
+
+    def changing(path: str, source: Path, **named: Any) -> None:
+        put(path, blob(tmp_path, "changed.js", b"y") if source == package else source, **named)
+
+    monkeypatch.setattr(store, "put_file", changing)
+    with pytest.raises(StoreError, match="changed meanwhile"):
+        send(package, plan, store, version="1.0")
+    assert store.list_named() == []
+    assert not list(plan.rglob("*.json"))
+
+
+def test_two_uploads_of_a_version_at_once_keep_its_bytes(
+    tmp_path: Path, plan: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An upload that ends after another of other bytes is refused, and leaves that record."""
+    put, others = store.put_file, [blob(tmp_path, "other.js", b"other")]
+
+    def meanwhile(*arguments: Any, **named: Any) -> None:
+        if others:
+            send(others.pop(), plan, store, version="1.0")
+        put(*arguments, **named)
+
+    monkeypatch.setattr(store, "put_file", meanwhile)
+    with pytest.raises(UploadRefusedError, match="a version's bytes never change"):
+        send(blob(tmp_path), plan, store, version="1.0")
+    (record,) = plan.rglob("*.*")
+    assert json.loads(record.read_text())["sha256"] == hashlib.sha256(b"other").hexdigest()
 
 
 def read_slowly(text: str) -> RecordDraft | None:

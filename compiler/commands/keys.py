@@ -31,7 +31,10 @@ def keygen(
         str, typer.Option(help="Of a key for packages: EdDSA (the default), ES256 or RS256.")
     ] = "",
     rsa_bits: Annotated[
-        int, typer.Option("--bits", help="Of an RS256 key, 2048 to 8192; default: 3072.")
+        int,
+        typer.Option(
+            "--bits", help="Of an RS256 key, 2048 to 8192.", show_default=str(USUAL_RSA_BITS)
+        ),
     ] = 0,
     folder: Annotated[Path, typer.Option("--dir", help="Where keys are kept.")] = Path(
         "~/.config/tidegate"

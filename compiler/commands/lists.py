@@ -69,6 +69,11 @@ def import_list(
         raise typer.BadParameter(f"--of is user or device, not {of!r}.")
     place = open_store(store)
     before = replaceable_list(place, name)  # before the file is read: what changes then is noticed
+    if before is not None and before.of not in ("", of):  # "": its record is damaged
+        raise Refused(
+            f"The list {name} holds {before.of} ids, and --of says {of}. Say --of {before.of}, or "
+            "import under another name."
+        )
     ids = _read(name, of, file, column)
     written = write_stored_list(place, ids, int(time.time()), before, allow_shrink=allow_shrink)
     if as_json:
@@ -167,6 +172,8 @@ def _given(name: str, ids: Sequence[str] | None, file: str, column: str) -> List
     _check_name(name)
     if bool(ids) == bool(file):
         raise typer.BadParameter("Name the ids, or a file of ids with --from: one of both.")
+    if ids and _STDIN in ids and len(ids) > 1:
+        raise typer.BadParameter("- is standard input, and stands alone. Name ids, or -, not both.")
     if file or ids == [_STDIN]:
         return _read(name, "user", file or _STDIN, column)
     assert ids is not None
@@ -188,7 +195,7 @@ def _read(name: str, of: str, file: str, column: str) -> ListIds:
             )
         return _sound(ids, {})
     path = Path(file)
-    source = ListSource(name, of, file=path.name, column=column or None)
+    source = ListSource(name, of, file=path.name or file, column=column or None)
     total = path.stat().st_size if path.is_file() else 0
     with progress() as show:
         ids = read_ids(

@@ -13,6 +13,7 @@ import typer
 from compiler.commands.console import counted, note, progress, say, say_json
 from compiler.commands.naming import app_of_file
 from compiler.commands.session import AsJson, StorePlace
+from compiler.cores import cores
 from compiler.diagnostic import PlanError
 from compiler.language.reading import WORKSPACE_FILE, read_folder
 from compiler.patching.census import Census, CensusError, read_census
@@ -30,7 +31,7 @@ from compiler.patching.selection import (
     targets_of,
 )
 from compiler.plan import App, Plan
-from compiler.storage.store import Store, open_store
+from compiler.storage.store import Digest, Store, open_store
 from gateway.errors import StoreError
 
 _AWAY = 4
@@ -71,7 +72,7 @@ def patch(
     ] = None,
     jobs: Annotated[
         int, typer.Option(min=1, help="Worker processes.", show_default="one a core")
-    ] = len(os.sched_getaffinity(0)),
+    ] = cores(),
     memory: Annotated[
         int | None,
         typer.Option(
@@ -181,13 +182,14 @@ def _missing(
 
 
 def _done(store: Store, index: PatchIndex, pair: Pair, format_: str) -> bool:
-    """Tell whether the index knows this patch, and its judgement still holds."""
+    """Tell whether the index knows this patch, its judgement still holds, and its bytes too."""
     found = index.find(pair, format_)
     if found is None:
         return False
-    if found.path is None:
+    if found.path is None or found.sha256 is None:
         return found.size > pair.most
-    return found.size <= pair.most and store.size_named(found.path) == found.size
+    wanted = Digest(found.size, bytes.fromhex(found.sha256))
+    return found.size <= pair.most and store.digest_named(found.path) == wanted
 
 
 def _make(

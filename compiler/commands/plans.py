@@ -1,6 +1,7 @@
 """Commands on a plan's files: init, validate, schema, compile."""
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +14,7 @@ from compiler.compilation import compile_folder, load
 from compiler.diagnostic import Severity, has_errors, render
 from compiler.image_file import save_image
 from compiler.language.schema import json_schema
-from compiler.language.starting import start_plan
+from compiler.language.starting import FILES, start_plan
 from compiler.publication.checkout import read_checkout
 from compiler.storage.store import open_store
 
@@ -26,8 +27,9 @@ def init(
     """Start a plan: a first one, with comments that teach.
 
     Nothing is ever overwritten. Two small versions to pack and upload lie under DIR/bundles.
+    Phones download from TIDEGATE_FILES_LISTEN if that is set, as `tidegate up` sets it.
     """
-    for line in start_plan(folder):
+    for line in start_plan(folder, os.environ.get("TIDEGATE_FILES_LISTEN") or FILES):
         say(line)
     say(f"Now: tidegate validate {folder}")
 

@@ -241,7 +241,8 @@ def revert(
     """Publish an earlier epoch's content again.
 
     It gets a new number, as numbers never fall. What was withdrawn since stays withdrawn, and
-    what phones have of versions that the earlier epoch does not know is named first.
+    what phones have of versions that the earlier epoch does not know is named first, and so is a
+    change of the keys that the plan trusts.
     """
     session = open_session(redis, store, workspace, changes=True)
     live = session.live()
@@ -254,6 +255,8 @@ def revert(
             f"stranded: {stranded.app} {what} is unknown to epoch {epoch}; "
             "phones that have it keep it"
         )
+    if reversion.keys is not None:
+        say(f"warning: trusted keys: {'; '.join(reversion.keys.details)}")
     if reversion.stranded and not confirm(f"Revert to epoch {epoch}?", yes=yes):
         raise typer.Exit(3)
     publish_and_wait(

@@ -21,7 +21,7 @@ from compiler.commands.console import note, say
 from compiler.commands.file_server import serve_files
 from compiler.commands.local_redis import LocalRedis
 from compiler.compilation import compile_folder
-from compiler.language.starting import start_plan
+from compiler.language.starting import FILES, start_plan
 from compiler.packaging.archive import pack
 from compiler.packaging.upload import upload
 from compiler.publication.epoch import described
@@ -42,7 +42,7 @@ _LAST_PORT = 65_535
 _ADDRESSES = {
     "TIDEGATE_LISTEN": "127.0.0.1:8080",
     "TIDEGATE_ADMIN_LISTEN": "127.0.0.1:9080",
-    "TIDEGATE_FILES_LISTEN": "127.0.0.1:8090",
+    "TIDEGATE_FILES_LISTEN": FILES,
 }
 _CHECK = {
     "user": "u-1001",
@@ -129,10 +129,7 @@ def _go_on(store: Store, url: str) -> int | None:
 def _sample(folder: Path, store: Store, files: str) -> None:
     """Start the plan; pack and upload its two versions, the same bytes always."""
     if not folder.exists():
-        start_plan(folder)
-        workspace = folder / "workspace.yaml"
-        usual = _ADDRESSES["TIDEGATE_FILES_LISTEN"]
-        workspace.write_text(workspace.read_text().replace(usual, files))
+        start_plan(folder, files)
     for bundle in sorted((folder / "bundles").glob("*")):
         with tempfile.TemporaryDirectory() as work:
             package = Path(work, "package.zip")

@@ -25,7 +25,7 @@ COMPRESSIONS = ("identity", "gzip", "zstd")
 MOST_BYTES = 2**53
 
 _HEX = re.compile(r"[0-9a-f]{64}\Z")
-_PATH = re.compile(r"files/[0-9a-f]{2}/[0-9a-f]{64}(?:\.[a-z0-9]{1,16}){1,3}\Z")
+_PLACE = re.compile(r"files/([0-9a-f]{2})/(\1[0-9a-f]{62})(?:\.[a-z0-9]{1,16}){1,3}\Z")
 _JWS = re.compile(r"[A-Za-z0-9_.-]+\Z")
 _PLAIN = re.compile(r"[ -~]{1,256}\Z")
 _FORM_MEMBERS = ["compression", "path", "sha256", "size"]
@@ -44,9 +44,28 @@ def _format(text: str) -> str:
     return text
 
 
-def _form(fields: Fields, faults: Faults) -> Form | None:  # noqa: ARG001
+def _form(fields: Fields, faults: Faults) -> Form | None:
     values = [fields.get(name) for name in ("compression", "size", "sha256", "path")]
-    return None if None in values else Form(*values)
+    if None in values:
+        return None
+    form = Form(*values)
+    if not _is_at_its_place(form):
+        faults.error(
+            fields.spans["path"],
+            f"{quote(form.path)} is no place of this form's bytes, which is files/, the first two "
+            f"digits of its sha256, /, and the sha256 with a suffix. {_AGAIN}",
+        )
+    return form
+
+
+def _is_at_its_place(form: Form) -> bool:
+    """Tell whether the path names these very bytes: phones are sent there."""
+    found = _PLACE.match(form.path)
+    return found is not None and found[2] == form.sha256
+
+
+def _is_one_each(forms: tuple[Form, ...]) -> bool:
+    return len({form.compression for form in forms}) == len(forms)
 
 
 def _record(fields: Fields, faults: Faults) -> RecordDraft | None:
@@ -60,6 +79,10 @@ def _record(fields: Fields, faults: Faults) -> RecordDraft | None:
             fields.spans["forms"],
             "A record has one form of compression identity, with the package's own size and "
             f"sha256. {_AGAIN}",
+        )
+    elif not _is_one_each(forms):
+        faults.error(
+            fields.spans["forms"], f"A record has one form of a compression at most. {_AGAIN}"
         )
     clients = read_clients(fields.get("clients"), faults)
     record = PackageRecord(size, sha256, forms, fields.get("signatures", ()))
@@ -77,14 +100,16 @@ def written_record(text: str) -> RecordDraft | None:
         if orjson.dumps(value, option=_AS_WRITTEN) != text.encode():
             return None
         return _from_json(value)
-    except (ValueError, TypeError, KeyError):
-        return None
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None  # a member of another kind, too: the tree says where it stands
 
 
 def _from_json(value: dict[str, Any]) -> RecordDraft | None:
     """Read a parsed record; None, or any of the errors above, where something is unusual."""
     required, optional = _MEMBERS
-    if value["format"] != 1 or value.keys() - optional != required:
+    if (type(value["format"]), type(value["signatures"])) != (int, list):
+        return None
+    if value["format"] != int(FORMAT) or value.keys() - optional != required:
         return None
     forms = tuple(_form_from_json(each) for each in value["forms"])
     signatures = tuple(value["signatures"])
@@ -92,7 +117,7 @@ def _from_json(value: dict[str, Any]) -> RecordDraft | None:
         return None
     record = PackageRecord(_written_size(value), _written_hex(value), forms, signatures)
     whole = [(each.size, each.sha256) for each in forms if each.compression == "identity"]
-    if whole != [(record.size, record.sha256)]:
+    if whole != [(record.size, record.sha256)] or not _is_one_each(forms):
         return None
     clients: Clients | None = None
     if "clients" in value:
@@ -105,9 +130,10 @@ def _from_json(value: dict[str, Any]) -> RecordDraft | None:
 def _form_from_json(value: dict[str, Any]) -> Form:
     if list(value) != _FORM_MEMBERS or value["compression"] not in COMPRESSIONS:
         raise ValueError
-    if not _PATH.match(value["path"]):
+    form = Form(value["compression"], _written_size(value), _written_hex(value), value["path"])
+    if not _is_at_its_place(form):
         raise ValueError
-    return Form(value["compression"], _written_size(value), _written_hex(value), value["path"])
+    return form
 
 
 def _written_size(value: dict[str, Any]) -> int:

@@ -150,10 +150,10 @@ def _suffix(source: ListSource) -> str:
 
 def _read(source: ListSource, path: Path, gathering: Gathering) -> None:
     suffix = _suffix(source)
+    if path.is_dir():
+        raise _Unreadable(0, f"{source.file} is a folder. Name a file.")
     if not path.is_file():
-        raise _Unreadable(
-            0, f"there is no file {source.file}. Write its path in the plan's folder."
-        )
+        raise _Unreadable(0, f"there is no file {source.file}. Correct its path.")
     if suffix in (".xlsx", ".xls", ".ods"):
         raise _Unreadable(0, f"{source.file} is a spreadsheet. Save it as CSV in UTF-8.")
     if suffix == ".parquet":

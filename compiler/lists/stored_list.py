@@ -175,4 +175,7 @@ def _swap(
     record = json.dumps(found, sort_keys=True).encode()
     if not store.swap_named(_path(name), before.record if before is not None else None, record):
         return None
+    # An old text was there already, and gc may have deleted it before it could see the record.
+    if not store.has_blob(digest):
+        store.put_blob(text)
     return StoredList(name, of, count, digest, now, record)

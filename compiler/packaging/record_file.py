@@ -13,8 +13,12 @@ A version's bytes never change: a record is written once, and other bytes are re
 compiler/language/package_record.py reads records as a part of the plan.
 """
 
+import fcntl
 import json
+import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +30,7 @@ from gateway.version import PLAN_PARTS, parse_version
 
 FORMAT = 1
 IDENTITY = "identity"
+COMPRESSIONS = (IDENTITY, "gzip", "zstd")
 
 _PLACE = re.compile(r"files/([0-9a-f]{2})/\1[0-9a-f]{62}(?:\.[a-z0-9]{1,16}){1,3}")
 
@@ -58,6 +63,7 @@ def read_record(record: Path, found: Digest) -> dict[str, Any] | None:
                 f"{record} has format {value['format']}, which this Tidegate does not know. "
                 "Install a newer one."
             )
+        _check_signatures(value)
         size, sha256, forms = value["size"], value["sha256"], recorded_forms(value)
         strays = [form for form in forms if not _is_place(form)]
     except FileNotFoundError:
@@ -89,6 +95,8 @@ def read_record(record: Path, found: Digest) -> dict[str, Any] | None:
 
 def recorded_forms(value: dict[str, Any]) -> tuple[Form, ...]:
     """Give the forms that a record names. Raises KeyError, TypeError, ValueError."""
+    if any(form["compression"] not in COMPRESSIONS for form in value["forms"]):
+        raise ValueError("a compression is not known")
     forms = tuple(
         Form(str(form["compression"]), int(form["size"]), str(form["sha256"]), str(form["path"]))
         for form in value["forms"]
@@ -96,6 +104,12 @@ def recorded_forms(value: dict[str, Any]) -> tuple[Form, ...]:
     if len({form.compression for form in forms}) != len(forms):
         raise ValueError("a compression is recorded twice")
     return forms
+
+
+def _check_signatures(value: dict[str, Any]) -> None:
+    texts = value.get("signatures", [])
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise TypeError("signatures are a list of texts")
 
 
 def record_entry(form: Form) -> dict[str, Any]:
@@ -114,6 +128,22 @@ def _is_place(form: Form) -> bool:
     )
 
 
+@contextmanager
+def locked_record(record: Path) -> Iterator[None]:
+    """Keep other uploads from an app's records, until left or killed. Raises UploadError."""
+    try:
+        record.parent.mkdir(parents=True, exist_ok=True)
+        # The folder itself is locked: a lock file would be committed with the plan.
+        folder = os.open(record.parent, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise _unwritable(record, error) from error
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
 def write_record(record: Path, value: dict[str, Any]) -> None:
     """Write a record: members sorted, indented, seen whole or not at all. Raises UploadError."""
     text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
@@ -121,7 +151,11 @@ def write_record(record: Path, value: dict[str, Any]) -> None:
         with atomic_file(record) as file:
             file.write(text.encode())
     except OSError as error:
-        raise UploadError(
-            f"{record} cannot be written: {error.strerror or error}. "
-            "Give this user the right to write in the plan's folder."
-        ) from error
+        raise _unwritable(record, error) from error
+
+
+def _unwritable(record: Path, error: OSError) -> UploadError:
+    return UploadError(
+        f"{record} cannot be written: {error.strerror or error}. "
+        "Give this user the right to write in the plan's folder."
+    )

@@ -16,6 +16,7 @@ from compiler.packaging.package_key import (
     generate,
     signing_key,
 )
+from gateway.signing import parse_trusted_keys
 
 COMMAND = f"{KEYGEN} NAME --for packages"
 
@@ -45,10 +46,25 @@ def create_signing_key(
 def load_signing_key(path: Path, passphrase: str | None) -> SigningKey:
     """Read a private key; the passphrase is used only when the file is encrypted.
 
-    Raises KeyFileError: no file, open to others, wrong passphrase, a kind that signs no packages.
+    Raises KeyFileError: no file, open to others, wrong passphrase, a kind that signs no packages,
+    a publisher's key by the .pub file beside it.
     """
     private = load_private(path, passphrase, COMMAND)
+    _refuse_publisher(path)
     try:
         return signing_key(private, path.stem)
     except ValueError as fault:
         raise KeyFileError(f"{path}: {fault}") from fault
+
+
+def _refuse_publisher(path: Path) -> None:
+    """Refuse a key that signs epochs: whoever holds it could then make packages trusted too."""
+    try:
+        if not parse_trusted_keys(path.with_suffix(".pub").read_text()):
+            return
+    except (OSError, ValueError):
+        return  # no .pub file, or that of a key for packages
+    raise KeyFileError(
+        f"{path} is a publisher's key, which signs epochs (see {path.with_suffix('.pub')}). Make "
+        f"one that signs packages: run `{COMMAND}`."
+    )

@@ -17,7 +17,6 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from compiler.packaging.forms import COMPRESSIONS, MadeForm, identity_form, make_form
 from compiler.packaging.meter import Meter
@@ -26,6 +25,7 @@ from compiler.packaging.package_key import PackageKey
 from compiler.packaging.record_file import (
     FORMAT,
     IDENTITY,
+    locked_record,
     read_record,
     record_entry,
     record_path,
@@ -119,13 +119,13 @@ def upload_all(
 
 @dataclass(frozen=True, slots=True)
 class _Order:
-    """One package, the place of its record, and the record, if there is one already."""
+    """One package, the place of its record, the forms that it names already, and who signed."""
 
     package: PackageFile
     record: Path
-    before: dict[str, Any] | None
     recorded: dict[str, Form]  # by compression
-    signed: dict[str, Any]  # the record's members that signatures make
+    added: Sequence[str]  # signatures
+    keys: Sequence[PackageKey]
 
     @property
     def is_fresh(self) -> bool:
@@ -217,6 +217,8 @@ class _Line:
                 progress=partial(self._meter.add, "uploading"),
             )
             if self._store.digest_named(form.path) != expected:
+                # What is below files/ may be kept for ever: no wrong bytes may stay there.
+                self._store.delete_named(form.path)
                 raise StoreError(
                     f'The store {self._store.name} did not keep "{form.path}" as it was sent, or '
                     f"{package.file} changed meanwhile. Run the upload again; if it fails again, "
@@ -263,23 +265,28 @@ def _order(
     before = read_record(record, package.digest)
     forms = recorded_forms(before) if before is not None else ()
     added = read_texts(signatures) or ()
-    signed = signed_members(before or {}, package.facts, added, keys)
-    return _Order(package, record, before, {form.compression: form for form in forms}, signed)
+    signed_members(before or {}, package.facts, added, keys)  # refuses before anything is sent
+    return _Order(package, record, {form.compression: form for form in forms}, added, keys)
 
 
 def _finish(order: _Order, forms: tuple[Form, ...], *, stored: bool) -> Uploaded:
     package = order.package
-    value = {
-        "format": FORMAT,
-        "size": package.digest.size,
-        "sha256": package.digest.sha256.hex(),
-        **{name: each for name, each in (order.before or {}).items() if name not in MEMBERS},
-        **order.signed,
-        "forms": [record_entry(form) for form in forms],
-    }
-    recorded = value != order.before
-    if recorded:
-        write_record(order.record, value)
+    with locked_record(order.record):
+        # Another upload may have written it since the order was made.
+        refuse_equal_version(order.record, package.version)
+        before = read_record(order.record, package.digest)
+        signed = signed_members(before or {}, package.facts, order.added, order.keys)
+        value = {
+            "format": FORMAT,
+            "size": package.digest.size,
+            "sha256": package.digest.sha256.hex(),
+            **{name: each for name, each in (before or {}).items() if name not in MEMBERS},
+            **signed,
+            "forms": [record_entry(form) for form in forms],
+        }
+        recorded = value != before
+        if recorded:
+            write_record(order.record, value)
     return Uploaded(
         app=package.app,
         version=package.version,
@@ -288,7 +295,7 @@ def _finish(order: _Order, forms: tuple[Form, ...], *, stored: bool) -> Uploaded
         size=package.digest.size,
         sha256=package.digest.sha256.hex(),
         forms=forms,
-        signatures=len(order.signed["signatures"]),
+        signatures=len(signed["signatures"]),
         recorded=recorded,
         stored=stored,
     )

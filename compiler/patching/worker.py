@@ -16,7 +16,7 @@ from compiler.patching.job import Failure, Job, Outcome
 from compiler.patching.patch_error import PatchError
 from compiler.patching.patch_index import Patch, patch_path
 from compiler.patching.selection import Pair, Source
-from compiler.storage.store import Store, open_store
+from compiler.storage.store import Digest, Store, open_store
 from gateway.errors import StoreError
 
 
@@ -48,9 +48,10 @@ def _patch(store: Store, pair: Pair, format_: str, old: bytes, new: bytes) -> Pa
     ends = pair.old.version, pair.old.sha256, pair.new.sha256
     if len(data) > pair.most:
         return Patch(format_, *ends, len(data))
-    sha256 = hashlib.sha256(data).hexdigest()
+    digest = Digest(len(data), hashlib.sha256(data).digest())
+    sha256 = digest.sha256.hex()
     path = patch_path(sha256, format_)
-    if store.size_named(path) != len(data):
+    if store.digest_named(path) != digest:  # not there, or damaged
         store.put_named(path, data)
     return Patch(format_, *ends, len(data), sha256, path)
 

@@ -8,7 +8,8 @@
 A push may still need what is deleted here: old garbage that its image happens to hold again. So
 after each batch the pointer is read, and if it has moved, what the new epoch needs is put back:
 into the store from memory, into Redis from the store. The push looks likewise after its pointer
-has moved, so one of the two always sees the other.
+has moved, so one of the two always sees the other. An imported list may take up an old text again:
+its record is read, and its writer looks, in the same way.
 """
 
 from collections.abc import Iterable, Iterator
@@ -186,7 +187,8 @@ class _Collection:
     def _delete_blobs(self, batch: list[StoredBlob], kept: _Kept) -> tuple[_Kept, list[StoredBlob]]:
         """Delete a batch from the store, or what of it is still garbage."""
         kept = self._current(kept)
-        batch = [blob for blob in batch if blob.digest not in kept.store]
+        needed = kept.store.union(self._imported_lists())
+        batch = [blob for blob in batch if blob.digest not in needed]
         held = {}
         for blob in batch:
             try:
@@ -195,7 +197,10 @@ class _Collection:
                 continue  # damaged, or gone already: nobody could use it
         self.store.delete_blobs([blob.digest for blob in batch])
         if self.mirror.pointer() == kept.live.pointer:
-            return kept, batch
+            # A list may have taken up a text that was just deleted.
+            lists = held.keys() & set(self._imported_lists())
+            self.store.put_blobs((digest, held[digest]) for digest in lists)
+            return kept, [blob for blob in batch if blob.digest not in lists]
         # Another epoch is live: it may be made of what was just deleted. All of it goes back
         # before that epoch is read, and what nobody needs is found by the next gc.
         self.store.put_blobs(held.items())

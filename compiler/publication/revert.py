@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from compiler.image import Image, rebuild_image
 from compiler.language.reading import read_files
 from compiler.plan import Plan
+from compiler.publication.change import Change, changed_settings
 from compiler.publication.epoch import Publication, Reader, read_publication
 from compiler.publication.freshness import withdrawn_keys
 from compiler.publication.history import End, find_epoch, walk
@@ -36,12 +37,16 @@ class Stranded:
 
 @dataclass(frozen=True, slots=True)
 class Reversion:
-    """What a revert would publish: `kept` are the withdrawals laid over it, `stranded` is lost."""
+    """What a revert would publish: `kept` are the withdrawals laid over it, `stranded` is lost.
+
+    `keys` tells how the trusted keys of the plan would change, None when they stay.
+    """
 
     source: Publication
     image: Image
     kept: tuple[layout.Withdrawal, ...]
     stranded: tuple[Stranded, ...]
+    keys: Change | None
 
 
 def prepare_revert(store: Store, live: Publication, number: int) -> Reversion:
@@ -59,8 +64,10 @@ def prepare_revert(store: Store, live: Publication, number: int) -> Reversion:
     image = rebuild_image(
         source.tree, source.contents["membership"], store.get_blob, withdrawals, Spool()
     )
-    stranded = tuple(_stranded(_plan(live, store.get_blob), plan)) if plan else ()
-    return Reversion(source, image, tuple(image.tree["withdrawals"]), stranded)
+    now = _plan(live, store.get_blob)
+    stranded = tuple(_stranded(now, plan)) if plan else ()
+    keys = _changed_keys(now, plan) if now and plan else None
+    return Reversion(source, image, tuple(image.tree["withdrawals"]), stranded, keys)
 
 
 def _withdrawals(
@@ -129,6 +136,11 @@ def _known(epoch: Publication, blob: Reader) -> set[tuple[str, VersionKey]]:
 def _plan(epoch: Publication, blob: Reader) -> Plan | None:
     files = {path: blob(digest).decode() for path, digest in epoch.tree["files"].items()}
     return read_files(files, now=0).plan
+
+
+def _changed_keys(live: Plan, plan: Plan) -> Change | None:
+    changes = changed_settings(live.workspace, plan.workspace)
+    return next((each for each in changes if each.name == "keys"), None)
 
 
 def _stranded(live: Plan | None, plan: Plan) -> Iterator[Stranded]:

@@ -216,10 +216,12 @@ class Store:
     def swap_named(self, path: str, old: bytes | None, new: bytes) -> bool:
         """Write an object if its bytes still are `old` (None: if there is none), atomically.
 
-        False, and nothing is written, when it has other bytes meanwhile.
+        False, and nothing is written, when it has other bytes meanwhile. A bucket's answer may be
+        lost: obstore then asks again and is refused, because of what it has itself written. So
+        after a refused put the object is read: if it has the bytes `new`, that is True.
         """
         if old is None:
-            return self.create_named(path, new)
+            return self.create_named(path, new) or self._get(path) == new
         _named(path)
         with self._failing("write", path), self._alone():
             try:
@@ -236,7 +238,7 @@ class Store:
                     self._backend, path, new, attributes=said, mode=how, use_multipart=False
                 )
             except PreconditionError:
-                return False
+                return self._get(path) == new
             except (BaseError, OSError) as error:
                 if not is_absent(error):
                     raise

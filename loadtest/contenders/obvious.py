@@ -54,7 +54,7 @@ def rules_of(app: plans.App) -> list[Rule]:
 def _rule(app: str, row: dict[str, Any]) -> Rule:
     audience = row["audience"] if row["audience"] != "everyone" else {}
     starts = row.get("starts")
-    record = plans.package(app, row["package"])
+    record = plans.package()
     offer = {
         "version": row["package"],
         "release": row["id"],

@@ -24,7 +24,7 @@ _TIDEGATE = (sys.executable, "-m", "compiler.cli")
 def publish(folder: Path, redis: str, workspace: str, apps: Sequence[plans.App], ids: int) -> float:
     """Publish a workspace as epoch 1; give the seconds that the push took. Raises Failed."""
     plans.write_plan(folder / "plan", workspace, apps, ids)
-    plans.write_packages(folder / "store", apps)
+    plans.write_packages(folder / "store")
     _run("keygen", "bench", "--dir", str(folder / "keys"), "--no-passphrase")
     began = time.monotonic()
     _run(

@@ -12,12 +12,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
+AND, OR = "bits &= found\n", "bits |= found\n"
 MUTATIONS = [
-    ("gateway/program.py", "bits &= self._hosts", "bits |= self._hosts"),
-    ("gateway/program.py", "bits &= table[sent", "bits |= table[sent"),
-    ("gateway/program.py", "bits &= self._installed", "bits |= self._installed"),
-    ("gateway/program.py", "bits &= self._membership", "bits |= self._membership"),
-    ("gateway/program.py", "bits &= self._by_device", "bits |= self._by_device"),
+    *(
+        ("gateway/program.py", before + AND + after, before + OR + after)
+        for before, after in (
+            ("found = self._anywhere\n        ", ""),
+            ("found = absent\n            ", "        for place"),
+            ("if seen is None else seen\n            ", "        for name"),
+            ("found = absent\n            ", "        return bits"),
+        )
+    ),
+    ("gateway/program.py", "_RANKS[few & -few]", "few.bit_length() - 1"),
     ("gateway/program.py", "(bits & -bits).bit_length() - 1", "bits.bit_length() - 1"),
     ("gateway/program.py", "bisect_right(self._times", "bisect_left(self._times"),
     ("gateway/program.py", "< basis_points", "<= basis_points"),
