@@ -256,7 +256,7 @@ def test_the_mark_that_stands_is_told_and_its_image_stays(tmp_path: Path) -> Non
 async def test_no_worker_goes_below_what_another_has_served(
     server: RedisServer, tmp_path: Path
 ) -> None:
-    """Law 7 holds for all workers of a folder: neither an older epoch, nor another one so numbered."""
+    """Law 7 holds among workers of a folder: no older epoch, and no other of the same number."""
     with server.client() as client:
         client.flushall()
         made = [make_epoch(4), make_epoch(5), make_epoch(6), make_epoch(6, staff=("u-1",))]
