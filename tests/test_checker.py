@@ -302,7 +302,8 @@ def test_doubts_about_packages() -> None:
     text += "  - {id: r, package: 3, audience: everyone}\n"
     text += "  - {id: s, package: 4, audience: everyone, state: ended}\n"
     sha = "ab" * 32
-    form = f'{{"compression": "identity", "size": 1, "sha256": "{sha}", "path": "x"}}'
+    place = f"files/{sha[:2]}/{sha}.zip"
+    form = f'{{"compression": "identity", "size": 1, "sha256": "{sha}", "path": "{place}"}}'
     record = f'{{"format": 1, "size": 1, "sha256": "{sha}", "forms": [{form}]}}'
     texts = {"workspace.yaml": "workspace: w\n", APP: text, "packages/a/5.json": record}
     found = read_files(texts, now=NOW).diagnostics
