@@ -158,7 +158,7 @@ def test_ctrl_c_loses_nothing(tmp_path: Path, plan: Path, store: Store) -> None:
         with tidegate(*command) as running:
             wait_until(lambda: list(scratch.rglob("*.zst")), "it compresses")
             running.send_signal(signal.SIGINT)
-            out, err = running.communicate(timeout=10)
+            out, err = running.communicate(timeout=30)
     finally:
         del os.environ["TMPDIR"]
     assert (running.returncode, out) == (130, "")
@@ -166,7 +166,7 @@ def test_ctrl_c_loses_nothing(tmp_path: Path, plan: Path, store: Store) -> None:
     assert list(scratch.iterdir()) == []
     assert not list(plan.rglob("*.json"))
     with tidegate("upload", str(small), *where) as again:
-        out, err = again.communicate(timeout=20)
+        out, err = again.communicate(timeout=60)
     assert again.returncode == 0, err
     assert "is uploaded; commit" in out
 
