@@ -6,9 +6,11 @@ from http import HTTPStatus
 import orjson
 
 from gateway import headers
-from gateway.waiting import OVERLOADED, RETRY_SECONDS
 
 CONTENT_TYPE = "application/problem+json"
+
+_OVERLOADED = "This gateway has more to do than it can."
+_RETRY_SECONDS = 1
 
 
 def problem(status: int, detail: str) -> bytes:
@@ -35,4 +37,4 @@ def unavailable(
 
 def overloaded(origin: str | None, allowed: Collection[str]) -> tuple[int, dict[str, str], bytes]:
     """Make the answer of a gateway that has too much to do."""
-    return unavailable(OVERLOADED, RETRY_SECONDS, origin, allowed)
+    return unavailable(_OVERLOADED, _RETRY_SECONDS, origin, allowed)

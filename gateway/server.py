@@ -21,15 +21,16 @@ from gateway.follower import Follower
 from gateway.lookup import Lookup
 from gateway.metrics import Metrics
 from gateway.problem import CONTENT_TYPE as PROBLEM
-from gateway.problem import problem, unavailable
+from gateway.problem import overloaded, problem, unavailable
 from gateway.request import BODY_BYTES, parse_body, parse_query, too_large
-from gateway.waiting import OVERLOADED, RETRY_SECONDS, Waiting
+from gateway.waiting import Waiting
 
 CHECK_PATH = "/v1/check"
 OPENAPI_PATH = "/openapi.json"
 BODY_SECONDS = 10.0
 """A body that takes longer is given up, with 408."""
 
+EMPTY = "This gateway has no epoch to serve yet."
 EMPTY_RETRY_SECONDS = 5
 
 log = structlog.get_logger()
@@ -121,9 +122,11 @@ class ClientServer:
     async def _answer(self, request: web.BaseRequest, check: Check) -> web.Response:
         snapshot = self._follower.snapshot  # one reference: an answer comes from one epoch
         if snapshot is None:
-            return self._unavailable(
-                request, "This gateway has no epoch to serve yet.", EMPTY_RETRY_SECONDS
+            sentence, origin = (
+                "This gateway has no epoch to serve yet.",
+                request.headers.get("Origin"),
             )
+            return _later(unavailable(sentence, EMPTY_RETRY_SECONDS, origin, self._origins()))
         members: dict[int, int | None] = {}
         probes = snapshot.probes(check)
         if probes:
@@ -156,16 +159,14 @@ class ClientServer:
 
     def _overloaded(self, request: web.BaseRequest) -> web.Response:
         self._metrics.overloads += 1
-        return self._unavailable(request, OVERLOADED, RETRY_SECONDS)
+        return _later(overloaded(request.headers.get("Origin"), self._origins()))
 
-    def _unavailable(
-        self, request: web.BaseRequest, sentence: str, retry_seconds: int
-    ) -> web.Response:
-        origin = request.headers.get("Origin")
-        status, fields, body = unavailable(sentence, retry_seconds, origin, self._origins())
-        response = web.Response(status=status, headers=fields, body=body)
-        response.force_close()  # the next connection begins on the quick path again
-        return response
+
+def _later(answer: tuple[int, dict[str, str], bytes]) -> web.Response:
+    status, fields, body = answer
+    response = web.Response(status=status, headers=fields, body=body)
+    response.force_close()  # the next connection begins on the quick path again
+    return response
 
 
 async def _read(request: web.BaseRequest) -> bytes:

@@ -7,8 +7,6 @@ long that answers come late, it is overloaded: it answers 503 at once, until tha
 import asyncio
 import time
 
-OVERLOADED = "This gateway has more to do than it can."
-RETRY_SECONDS = 1
 TURN_SECONDS = 0.1
 
 

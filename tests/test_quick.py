@@ -3,8 +3,10 @@
 import asyncio
 import os
 import random
+import re
 import socket
 import time
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import orjson
@@ -395,4 +397,22 @@ async def test_too_many_waiting_checks_are_refused_at_once() -> None:
         for waiting, out in pairs:
             assert (await asyncio.wait_for(waiting.read(), 5)).startswith(b"HTTP/1.1 200 ")
             out.close()
+        writer.close()
+
+
+async def test_the_date_is_that_of_the_answer() -> None:
+    """Every quick answer has one Date, in the form of RFC 9110, and it goes on with the clock."""
+    async with serving(snapshot_of(make_epoch()), quick=True) as served:
+        reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+        dates = []
+        for _ in range(2):
+            before = int(time.time())
+            writer.write(HEAD + END + BODY)
+            head = await asyncio.wait_for(reader.readuntil(END), 5)
+            [said] = re.findall(rb"\r\nDate: ([^\r]+)\r\n", head)
+            dates.append(parsedate_to_datetime(said.decode()).timestamp())
+            assert before <= dates[-1] <= time.time()
+            assert said.endswith(b" GMT")
+            await asyncio.sleep(1.1)
+        assert dates[0] < dates[1]
         writer.close()

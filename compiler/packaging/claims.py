@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from compiler.packaging.miniapp import is_app_id
+from compiler.packaging.strict_json import RepeatedMemberError, single_members
 from compiler.plan import Comparison
 from compiler.version_range import parse_range, plan_version
 from gateway.errors import TidegateError
@@ -142,33 +143,24 @@ def strict_object(data: bytes, what: str) -> dict[str, Any]:
     try:
         value = json.loads(
             data.decode(),
-            object_pairs_hook=_members,
+            object_pairs_hook=single_members,
             parse_constant=_refuse_number,
             parse_float=_refuse_number,
         )
     except (ValueError, RecursionError) as error:
-        why = f": {error}" if isinstance(error, _JsonError) else ""
+        why = f": {error}" if isinstance(error, _NumberError | RepeatedMemberError) else ""
         raise SignatureError(f"{what} is no JSON that can be read strictly{why}") from error
     if not isinstance(value, dict):
         raise SignatureError(f"{what} is no JSON object")
     return value
 
 
-class _JsonError(ValueError):
-    """A fault that JSON's grammar allows."""
-
-
-def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise _JsonError(f"the member {shown(twice)} is given twice")
-    return value
+class _NumberError(ValueError):
+    """A number that JSON's grammar allows, and no claim has."""
 
 
 def _refuse_number(text: str) -> None:
-    raise _JsonError(f"{text:.20} is no whole number")
+    raise _NumberError(f"{text:.20} is no whole number")
 
 
 def shown(value: object) -> str:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from compiler.packaging.entry_names import shown
+from compiler.packaging.strict_json import RepeatedMemberError, single_members
 from gateway.version import PLAN_PARTS, parse_version
 
 MANIFEST = "manifest.json"
@@ -56,7 +57,7 @@ def read_manifest(data: bytes) -> dict[str, Any]:
         raise ValueError(f"{MANIFEST} begins with a byte order mark. Save it as plain UTF-8.")
     try:
         value = json.loads(
-            data.decode(), object_pairs_hook=_object, parse_constant=_refuse_constant
+            data.decode(), object_pairs_hook=single_members, parse_constant=_refuse_constant
         )
     except UnicodeDecodeError as error:
         raise ValueError(f"{MANIFEST} is not UTF-8 (byte {error.start}). Save it so.") from error
@@ -67,6 +68,8 @@ def read_manifest(data: bytes) -> dict[str, Any]:
         ) from error
     except RecursionError as error:
         raise ValueError(f"{MANIFEST} is nested too deeply. Flatten it.") from error
+    except RepeatedMemberError as error:
+        raise ValueError(f"{MANIFEST}: {error}. Keep one.") from error
     except _ManifestValueError as error:
         raise ValueError(f"{MANIFEST}: {error}") from error
     except ValueError as error:  # an integer of thousands of digits
@@ -77,16 +80,7 @@ def read_manifest(data: bytes) -> dict[str, Any]:
 
 
 class _ManifestValueError(ValueError):
-    """A fault that JSON's grammar allows."""
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise _ManifestValueError(f"the member {shown(twice)} is given twice. Keep one.")
-    return value
+    """A constant that Python's reader takes, and JSON's grammar does not."""
 
 
 def _refuse_constant(name: str) -> None:

@@ -9,7 +9,6 @@ written once all forms of its version are there. What is there already is read, 
 whenever an upload ends early, the same command goes on where it stopped.
 """
 
-import os
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from compiler.cores import cores
 from compiler.packaging.forms import COMPRESSIONS, MadeForm, identity_form, make_form
 from compiler.packaging.meter import Meter
 from compiler.packaging.package_file import PackageFile, read_package
@@ -108,7 +108,7 @@ def upload_all(
     """
     if not plan.is_dir():
         raise UploadError(f"There is no plan at {plan}. Name the plan's folder.")
-    packages = list(in_parallel(lambda file: read_package(file, app, version), files, _cores()))
+    packages = list(in_parallel(lambda file: read_package(file, app, version), files, cores()))
     _refuse_twice(packages)
     orders = [
         _order(package, plan, signatures or beside(package.file), keys) for package in packages
@@ -172,7 +172,7 @@ class _Line:
         tasks = [(order, each) for order in orders if order.is_fresh for each in COMPRESSIONS]
         for order, _ in tasks:
             self._meter.expect("compressing", order.package.digest.size)
-        with closing(in_parallel(self._make, tasks, _cores(), self._meter.stop)) as made:
+        with closing(in_parallel(self._make, tasks, cores(), self._meter.stop)) as made:
             for order in orders:
                 whole = identity_form(order.package)
                 yield self._step(order, order.recorded.get(IDENTITY, whole.form), whole.file)
@@ -238,10 +238,6 @@ class _Line:
                 "store of the first upload, or upload from the machine that was used then."
             )
         return made.file
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _refuse_twice(packages: Sequence[PackageFile]) -> None:

@@ -201,14 +201,7 @@ class Store:
         _named(path)
         with self._failing("write", path):
             try:
-                obstore.put(
-                    self._backend,
-                    path,
-                    data,
-                    attributes=self._attributes(path),
-                    mode="create",
-                    use_multipart=False,
-                )
+                self._send(path, data, "create")
             except AlreadyExistsError:
                 return False
         return True
@@ -232,11 +225,7 @@ class Store:
                 known = {name: found.meta[name] for name in ("e_tag", "version")}
                 mode = {name: text for name, text in known.items() if text is not None}
                 local = isinstance(self._backend, LocalStore)
-                how: Any = "overwrite" if local else mode
-                said = self._attributes(path)
-                obstore.put(
-                    self._backend, path, new, attributes=said, mode=how, use_multipart=False
-                )
+                self._send(path, new, "overwrite" if local else mode)
             except PreconditionError:
                 return self._get(path) == new
             except (BaseError, OSError) as error:
@@ -329,15 +318,12 @@ class Store:
 
     def _put(self, path: str, data: bytes) -> None:
         with self._failing("write", path):
-            # One part: a plain put is atomic everywhere, and leaves no parts behind when killed.
-            obstore.put(
-                self._backend,
-                path,
-                data,
-                attributes=self._attributes(path),
-                mode="overwrite",
-                use_multipart=False,
-            )
+            self._send(path, data, "overwrite")
+
+    def _send(self, path: str, data: bytes, mode: Any) -> None:
+        # One part: a plain put is atomic everywhere, and leaves no parts behind when killed.
+        said = self._attributes(path)
+        obstore.put(self._backend, path, data, attributes=said, mode=mode, use_multipart=False)
 
     def _attributes(self, path: str, media_type: str | None = None) -> "Attributes | None":
         # A folder keeps no attributes: there it is the web server that must say them.
