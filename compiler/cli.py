@@ -15,6 +15,8 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from compiler.commands import (
+    counts,
+    encrypting,
     explaining,
     keys,
     packages,
@@ -32,6 +34,7 @@ from compiler.diagnostic import PlanError
 from compiler.key_file import KeyFileError
 from compiler.packaging.archive import PackError
 from compiler.packaging.claims import SignatureError
+from compiler.packaging.encryption import EncryptionError
 from compiler.packaging.upload_fault import UploadError, UploadRefusedError
 from compiler.refusal import Refused
 from gateway.errors import FormatError, RequestError, StoreError
@@ -45,6 +48,7 @@ _CODES: tuple[tuple[type[Exception], int], ...] = (
     (UploadRefusedError, REFUSED),
     (UploadError, USAGE),
     (SignatureError, REFUSED),
+    (EncryptionError, REFUSED),
     (KeyFileError, USAGE),
     (RequestError, USAGE),
     (StoreError, AWAY),
@@ -78,7 +82,10 @@ _COMMANDS: tuple[tuple[str, Callable[..., Any]], ...] = (
     ("keygen", keys.keygen),
     ("sign", signatures.sign),
     ("verify", signatures.verify),
+    ("encrypt", encrypting.encrypt),
     ("patch", patches.patch),
+    ("census", counts.census),
+    ("reports", counts.reports),
 )
 for _name, _command in _COMMANDS:
     app.command(_name)(_command)

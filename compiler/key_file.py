@@ -1,8 +1,9 @@
-"""Private keys as files: a PEM that only its owner can read, and a line of text beside it.
+"""Private keys as files: one that only its owner can read, and a line of text beside it.
 
 <folder>/<name>.pem   PKCS #8, encrypted when there is a passphrase; mode 0600
 <folder>/<name>.pub   the public key, one line, for those who trust it
 
+Identities of age are files of another format (packaging/identity_file.py), kept in the same way.
 What the public line looks like, and which kinds of key do, is for those who use the key to say.
 """
 
@@ -21,6 +22,8 @@ KEYGEN = "tidegate keygen"
 _FILE_LIMIT = 65_536  # bytes; a key file has some 200, of RSA some 3,000
 _OPEN_TO_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _ENCRYPTED = b"-----BEGIN ENCRYPTED PRIVATE KEY-----"
+AGE_MAGIC = b"age-encryption.org/"
+AGE_ARMOR = b"-----BEGIN AGE ENCRYPTED FILE-----"
 
 
 class KeyFileError(TidegateError):
@@ -45,26 +48,36 @@ def create_key_files(
     pem = private.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption
     )
+    create_files(private_path, pem, public_path, public_line)
+    return private_path
+
+
+def create_files(private_path: Path, data: bytes, public_path: Path, public_line: str) -> None:
+    """Write a private key, for its owner alone, and its public line. Neither is overwritten.
+
+    Raises KeyFileError when a file exists, or cannot be written.
+    """
+    folder = private_path.parent
     try:
         _refuse_existing(private_path, public_path)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _create(private_path, pem, 0o600)
+        _create(private_path, data, 0o600)
         _create(public_path, public_line.encode() + b"\n", 0o644)
     except OSError as error:
         raise KeyFileError(
             f"The key cannot be written: {error.filename or folder}: {error.strerror}. "
             "Choose a folder that you may write to."
         ) from error
-    return private_path
 
 
 def is_encrypted(path: Path) -> bool:
     """Tell whether a key file needs a passphrase; a file that cannot be read does not."""
     try:
         with path.open("rb") as file:
-            return _ENCRYPTED in file.read(_FILE_LIMIT)
+            data = file.read(_FILE_LIMIT)
     except OSError:
         return False
+    return _ENCRYPTED in data or data.startswith((AGE_MAGIC, AGE_ARMOR))
 
 
 def load_private(path: Path, passphrase: str | None, command: str = KEYGEN) -> PrivateKeyTypes:
@@ -78,7 +91,7 @@ def load_private(path: Path, passphrase: str | None, command: str = KEYGEN) -> P
             f"{path} is a public key. Name the private one that was made with it: "
             f"{path.with_suffix('.pem')}"
         )
-    pem = _read_private(path, command)
+    pem = read_private(path, command)
     encrypted = _ENCRYPTED in pem
     if encrypted and not passphrase:
         raise KeyFileError(f"{path} is encrypted. Give its passphrase.")
@@ -117,13 +130,17 @@ def _create(path: Path, data: bytes, mode: int) -> None:
         raise
 
 
-def _read_private(path: Path, command: str) -> bytes:
+def read_private(path: Path, command: str) -> bytes:
+    """Read a private file; `command` is what makes such a one.
+
+    Raises KeyFileError: no file, not a regular one, open to others.
+    """
     try:
         with path.open("rb") as file:
             # Asked of the open file, so that it cannot be changed for another in between.
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
-                raise KeyFileError(f"{path} is no regular file. Name a .pem file.")
+                raise KeyFileError(f"{path} is no regular file. Name a file.")
             if status.st_mode & _OPEN_TO_OTHERS:
                 raise KeyFileError(
                     f"{path} is open to others (mode {stat.S_IMODE(status.st_mode):04o}), so its "

@@ -9,7 +9,20 @@ script names more than one of them.
     tg:W:gateways          sorted set of gateway names, scored by when they were last heard (s)
     tg:W:gateway:<name>    what a gateway says of itself, as JSON, expiring
     tg:W:notice            the channel on which a moved pointer is announced
+
+Sums that all gateways add to (sums.py); a day is written as 20261122, in UTC:
+
+    tg:W:census:<day>                        set of the apps that were asked about
+    tg:W:census:<day>:<app>                  hash of installed version, `none` or `other`, to checks
+    tg:W:reports                             set of the apps that were reported on
+    tg:W:reports:<app>                       hash of <release>:<event> to reports
+    tg:W:reports:<app>:<release>:<event>     HyperLogLog of hashed subjects
+
+They are forgotten CENSUS_DAYS and REPORTS_DAYS after they were added to last.
 """
+
+CENSUS_DAYS = 8
+REPORTS_DAYS = 90
 
 
 class Keys:
@@ -20,6 +33,7 @@ class Keys:
         self.live = self._prefix + "live"
         self.gateways = self._prefix + "gateways"
         self.notice = self._prefix + "notice"
+        self.reports = self._prefix + "reports"
 
     def blob(self, digest: bytes) -> str:
         """Name the key of a blob."""
@@ -32,6 +46,22 @@ class Keys:
     def gateway(self, name: str) -> str:
         """Name the key under which a gateway announces itself."""
         return f"{self._prefix}gateway:{name}"
+
+    def census(self, day: str) -> str:
+        """Name the key of the apps that were asked about on a day."""
+        return f"{self._prefix}census:{day}"
+
+    def census_of(self, day: str, app: str) -> str:
+        """Name the key of a day's checks of an app by installed version."""
+        return f"{self._prefix}census:{day}:{app}"
+
+    def reports_of(self, app: str) -> str:
+        """Name the key of the number of reports on an app by release and event."""
+        return f"{self.reports}:{app}"
+
+    def subjects_of(self, app: str, release: str, event: str) -> str:
+        """Name the key of the distinct subjects of an event."""
+        return f"{self.reports}:{app}:{release}:{event}"
 
     def every(self, kind: str) -> str:
         """Give the SCAN pattern of all keys of a kind: `blob` or `bucket`."""

@@ -12,6 +12,8 @@ import redis
 import redis.asyncio
 import redis.asyncio.cluster
 import redis.cluster
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisClusterException
 
 AsyncLink = redis.asyncio.Redis | redis.asyncio.RedisCluster
@@ -62,12 +64,17 @@ def parse_url(url: str) -> Address:
     return Address(url, shown, cluster=True, nodes=tuple(nodes), options=options)
 
 
-def connect_async(address: Address, *, timeout_seconds: float) -> AsyncLink:
-    """Make a client for the event loop; it connects at its first command, and reconnects."""
+def connect_async(address: Address, *, timeout_seconds: float, once: bool = False) -> AsyncLink:
+    """Make a client for the event loop; it connects at its first command, and reconnects.
+
+    It repeats what was not answered, but for one that sends all `once`.
+    """
     limits: dict[str, Any] = {
         "socket_timeout": timeout_seconds,
         "socket_connect_timeout": timeout_seconds,
     }
+    if once:
+        limits["retry"] = Retry(NoBackoff(), 0)
     if not address.cluster:
         return redis.asyncio.Redis.from_url(address.url, **limits)
     nodes = [redis.asyncio.cluster.ClusterNode(host, port) for host, port in address.nodes]

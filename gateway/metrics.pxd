@@ -11,10 +11,13 @@ cdef class Histogram:
 @cython.final
 cdef class Metrics:
     cdef dict _outcomes
+    cdef readonly object tally
+    cdef object _answers, _reports
     cdef readonly list _responses
     cdef public Histogram latency
     cdef public object lookups, handed_over, overloads, failures, swaps, refused_epochs, redis_errors, served
+    cdef public object reports_passed_over, reports_dropped, sum_failures
     cdef public object workers, worker_ends
     cpdef object count(self, list outcomes)
-    cdef object _count_new(self, tuple outcome, object times=*)
+    cdef object _count_new(self, tuple outcome)
     cpdef object respond(self, int status, double seconds)

@@ -2,6 +2,7 @@
 
 Counting is an increment of a plain integer; names and labels are made when somebody scrapes. No
 label value ever comes from a request: apps and releases come from the epoch, statuses from code.
+What all gateways sum in Redis, the census and the reports, leaves through the tally (tally.py).
 
 Of several workers each counts for itself, and hands on its counts as plain numbers by name; their
 parent adds what each has gained since it was last heard, so that a sum never goes backwards.
@@ -21,14 +22,30 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-MAX_SERIES = 1_000
-"""Series of (app, release, status); what comes later is counted as `other`."""
+from gateway.answer import OTHER, Outcome
+from gateway.report import Place
+from gateway.tally import Tally
 
-OTHER = "other"
+MAX_SERIES = 1_000
+"""Series of (app, release, status), and of (app, release, event); later ones count as `other`."""
+
+MAX_OUTCOMES = 10_000
+"""Distinct outcomes before they are put where they belong, which takes some 5 ms then."""
+
 LATENCY_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 
-_STATUSES = 16  # more than there are statuses, which `other` may need all at once
-_PLAIN = ("handed_over", "overloads", "failures", "swaps", "refused_epochs", "redis_errors")
+_STATUSES = 16  # more than there are statuses or events, which `other` may need all at once
+_PLAIN = (
+    "handed_over",
+    "overloads",
+    "failures",
+    "swaps",
+    "refused_epochs",
+    "redis_errors",
+    "reports_passed_over",
+    "reports_dropped",
+    "sum_failures",
+)
 
 Counts = dict[tuple[str, ...], float]
 """Counts by what is counted and its labels, as ("answers", app, release, status)."""
@@ -93,11 +110,29 @@ class Served:
     live: bool
 
 
+class Series:
+    """Counts by three labels, of which there are MAX_SERIES at most."""
+
+    __slots__ = ("counts",)
+
+    def __init__(self) -> None:
+        self.counts: dict[tuple[str, str, str], int] = {}
+
+    def add(self, labels: tuple[str, str, str], times: int) -> None:
+        """Count so many times; where there is no room for more, by the last label alone."""
+        if labels not in self.counts and len(self.counts) >= MAX_SERIES - _STATUSES:
+            labels = (OTHER, OTHER, labels[2])
+        self.counts[labels] = self.counts.get(labels, 0) + times
+
+
 class Metrics:
     """One gateway's counts."""
 
     def __init__(self) -> None:
-        self._outcomes: dict[tuple[str, str, str], int] = {}
+        self.tally = Tally()
+        self._outcomes: dict[Outcome, int] = {}
+        self._answers = Series()
+        self._reports = Series()
         self._responses = [0] * 6
         self.latency = Histogram(LATENCY_SECONDS)
         self.lookups = Lookups()
@@ -107,12 +142,15 @@ class Metrics:
         self.swaps = 0
         self.refused_epochs = 0
         self.redis_errors = 0
+        self.reports_passed_over = 0
+        self.reports_dropped = 0
+        self.sum_failures = 0
         self.served: Callable[[], Served | None] = lambda: None
         self.workers: Callable[[], int] | None = None
         self.worker_ends = 0
 
-    def count(self, outcomes: Iterable[tuple[str, str, str]]) -> None:
-        """Count what one check answered: (app, release, status) for each app asked."""
+    def count(self, outcomes: Iterable[Outcome]) -> None:
+        """Count what one check answered, app by app."""
         counts = self._outcomes
         for outcome in outcomes:
             known = counts.get(outcome)
@@ -121,10 +159,24 @@ class Metrics:
             else:
                 counts[outcome] = known + 1
 
-    def _count_new(self, outcome: tuple[str, str, str], times: int = 1) -> None:
-        if outcome not in self._outcomes and len(self._outcomes) >= MAX_SERIES - _STATUSES:
-            outcome = (OTHER, OTHER, outcome[2])
-        self._outcomes[outcome] = self._outcomes.get(outcome, 0) + times
+    def _count_new(self, outcome: Outcome) -> None:
+        if len(self._outcomes) >= MAX_OUTCOMES:
+            self.sort_out()
+        self._outcomes[outcome] = 1
+
+    def sort_out(self) -> None:
+        """Put the outcomes counted so far where they belong: into the series and the census."""
+        for (app, release, status, installed), times in self._outcomes.items():
+            self._answers.add((app, release, status), times)
+            if app:
+                self.tally.check(app, installed, times)
+        self._outcomes.clear()  # and is not replaced: `count` goes on with it
+
+    def report(self, place: Place, subject: int | None) -> None:
+        """Count what a client reported; `subject` is the hash of whose report it is."""
+        self._reports.add(place, 1)
+        if not self.tally.report(place, subject):
+            self.reports_dropped += 1
 
     def respond(self, status: int, seconds: float) -> None:
         """Count one HTTP answer to a client, and how long it took."""
@@ -133,9 +185,11 @@ class Metrics:
 
     def counts(self) -> Counts:
         """Give all counts as plain numbers, for another process to add."""
+        self.sort_out()
         latency = self.latency
         found: Counts = {(name,): getattr(self, name) for name in _PLAIN}
-        found |= {("answers", *outcome): count for outcome, count in self._outcomes.items()}
+        found |= {("answers", *labels): count for labels, count in self._answers.counts.items()}
+        found |= {("reports", *labels): count for labels, count in self._reports.counts.items()}
         found |= {("responses", str(at)): count for at, count in enumerate(self._responses)}
         found |= {("latency", str(at)): count for at, count in enumerate(latency.counts)}
         found |= {("lookups", name): count for name, count in asdict(self.lookups).items()}
@@ -150,7 +204,9 @@ class Metrics:
                 case _ if not gained:
                     pass
                 case ("answers", app, release, status):
-                    self._count_new((app, release, status), int(gained))
+                    self._answers.add((app, release, status), int(gained))
+                case ("reports", app, release, event):
+                    self._reports.add((app, release, event), int(gained))
                 case ("responses", at) if int(at) < len(self._responses):
                     self._responses[int(at)] += int(gained)
                 case ("latency", at) if int(at) < len(self.latency.counts):
@@ -164,8 +220,10 @@ class Metrics:
 
     def collect(self) -> Iterator[Metric]:
         """Give all counts as Prometheus metrics."""
+        self.sort_out()
         yield from self._workers()
         yield from self._traffic()
+        yield from self._reported()
         yield from self._epoch()
         yield from self._redis()
 
@@ -182,8 +240,8 @@ class Metrics:
             "Apps answered, by release and status; a dry run is not counted.",
             labels=("app", "release", "status"),
         )
-        for outcome, count in self._outcomes.items():
-            apps.add_metric(outcome, count)
+        for labels, count in self._answers.counts.items():
+            apps.add_metric(labels, count)
         yield apps
         responses = CounterMetricFamily(
             "tidegate_http_responses", "HTTP answers to clients.", labels=("class",)
@@ -210,6 +268,34 @@ class Metrics:
         yield CounterMetricFamily(
             "tidegate_failures", "Requests answered 500: each is a bug.", self.failures
         )
+
+    def _reported(self) -> Iterator[Metric]:
+        reports = CounterMetricFamily(
+            "tidegate_reports",
+            "Reports of clients; one that is told twice is counted twice.",
+            labels=("app", "release", "event"),
+        )
+        for labels, count in self._reports.counts.items():
+            reports.add_metric(labels, count)
+        yield reports
+        for name, text, value in (
+            (
+                "tidegate_reports_passed_over",
+                "Reports that are wrong, or of what the served epoch does not have.",
+                self.reports_passed_over,
+            ),
+            (
+                "tidegate_reports_dropped",
+                "Reports missing in Redis's sums: too many waited for it.",
+                self.reports_dropped,
+            ),
+            (
+                "tidegate_sum_failures",
+                "Attempts to add to the sums of reports and of the census that Redis failed.",
+                self.sum_failures,
+            ),
+        ):
+            yield CounterMetricFamily(name, text, value)
 
     def _epoch(self) -> Iterator[Metric]:
         served = self.served()

@@ -6,6 +6,7 @@ import orjson
 
 from gateway import __version__
 from gateway.attribute import BUILT_IN, CUSTOM, TEXT
+from gateway.report import EVENTS, MAX_REPORTS
 from gateway.request import BODY_BYTES, MAX_APPS, MAX_ID_BYTES
 
 _TEXT = {"type": "string"}
@@ -26,8 +27,9 @@ _CHECK: dict[str, Any] = {
         },
         "custom": {"description": "One's own attributes by name: text, number, true or false."},
         "accept": {
-            "description": "What the client can open: an array of names, of which gzip and zstd "
-            "are known; gzip if it is absent. The smallest download among those is offered.",
+            "description": "What the client can open: an array of names, of which gzip, zstd, "
+            "bsdiff4 and zstd-patch are known; gzip and bsdiff4 if it is absent. The smallest "
+            "download among those is offered.",
         },
         "apps": {
             "type": "object",
@@ -69,8 +71,27 @@ _APP: dict[str, Any] = {
             "description": "Without `compression`, what the URLs give is the file itself.",
             "dependentRequired": {"compression": ["transfer_size", "transfer_sha256"]},
         },
+        "patch": {
+            "type": "object",
+            "required": ["from", "format", "urls", "transfer_size", "transfer_sha256"],
+            "properties": {
+                "from": {"type": "string", "description": "The installed version."},
+                "format": {"enum": ["bsdiff4", "zstd-patch"]},
+                "urls": _URLS,
+                "transfer_size": _SIZE,
+                "transfer_sha256": _SHA256,
+            },
+            "description": "A smaller download; its result is held to the package's sha256.",
+        },
+        "encryption": {
+            "type": "object",
+            "required": ["format", "key_id"],
+            "properties": {"format": {"const": "age"}, "key_id": _TEXT},
+            "description": "If it is there, what all URLs of this answer give is encrypted.",
+        },
         "signatures": {"type": "array", "items": _TEXT},
     },
+    "dependentRequired": {"patch": ["package"], "encryption": ["package"]},
     "allOf": [
         {
             "if": {"properties": {"status": {"enum": ["update", "rollback"]}}},
@@ -80,8 +101,52 @@ _APP: dict[str, Any] = {
     ],
 }
 
+_REPORTS: dict[str, Any] = {
+    "type": "object",
+    "required": ["reports"],
+    "description": "Unknown members are ignored; a report that is wrong is passed over by itself.",
+    "properties": {
+        "user": _ID,
+        "device": _ID,
+        "reports": {
+            "type": "array",
+            "maxItems": MAX_REPORTS,
+            "items": {
+                "type": "object",
+                "required": ["app", "release", "event"],
+                "properties": {
+                    "app": _TEXT,
+                    "version": {"type": "string", "description": "The package's; not counted."},
+                    "from": {
+                        "type": ["string", "null"],
+                        "description": "What was installed before; not counted.",
+                    },
+                    "release": {"type": "string", "description": "As the answer named it."},
+                    "event": {"enum": list(EVENTS)},
+                    "reason": {"type": "string", "description": "In words; not counted."},
+                },
+            },
+        },
+        "dry_run": {"description": "true: answer as usual, count nothing."},
+    },
+}
+
 _SCHEMAS: dict[str, Any] = {
     "Check": _CHECK,
+    "Reports": _REPORTS,
+    "Accepted": {
+        "type": "object",
+        "required": ["accepted", "passed_over"],
+        "properties": {
+            "accepted": {"type": "integer", "minimum": 0},
+            "passed_over": {
+                "type": "integer",
+                "minimum": 0,
+                "description": "Reports that are wrong, or of an app or release that this epoch "
+                "does not have. To send them again would change nothing.",
+            },
+        },
+    },
     "App": _APP,
     "Answer": {
         "type": "object",
@@ -114,7 +179,7 @@ _PROBLEMS = {
     "408": "The body did not come in time",
     "413": f"The body is over {BODY_BYTES} bytes",
     "500": "A fault of the gateway, which its log explains",
-    "503": "There is no epoch to serve yet, or too many checks are waiting",
+    "503": "There is no epoch to serve yet, or the gateway has too much to do",
 }
 
 
@@ -122,13 +187,22 @@ def _content(name: str, *media: str) -> dict[str, Any]:
     return {each: {"schema": {"$ref": f"#/components/schemas/{name}"}} for each in media}
 
 
-def _responses(*problems: str) -> dict[str, Any]:
-    answers: dict[str, Any] = {
-        "200": {
-            "description": "An answer for each app asked, in the order asked",
-            "content": _content("Answer", "application/json", "application/msgpack"),
-        }
+_ANSWER = {
+    "200": {
+        "description": "An answer for each app asked, in the order asked",
+        "content": _content("Answer", "application/json", "application/msgpack"),
     }
+}
+_ACCEPTED = {
+    "202": {
+        "description": "The reports were taken, and are counted soon",
+        "content": _content("Accepted", "application/json", "application/msgpack"),
+    }
+}
+
+
+def _responses(answer: dict[str, Any], *problems: str) -> dict[str, Any]:
+    answers = dict(answer)
     for status in problems:
         answers[status] = {
             "description": _PROBLEMS[status],
@@ -178,7 +252,7 @@ DOCUMENT: dict[str, Any] = {
                     "required": True,
                     "content": _content("Check", "application/json", "application/msgpack"),
                 },
-                "responses": _responses("400", "408", "413", "500", "503"),
+                "responses": _responses(_ANSWER, "400", "408", "413", "500", "503"),
             }
         },
         "/v1/check/{app}": {
@@ -186,7 +260,18 @@ DOCUMENT: dict[str, Any] = {
                 "operationId": "checkOne",
                 "summary": "Ask about one app, for people with curl",
                 "parameters": _PARAMETERS,
-                "responses": _responses("400", "500", "503"),
+                "responses": _responses(_ANSWER, "400", "500", "503"),
+            }
+        },
+        "/v1/report": {
+            "post": {
+                "operationId": "report",
+                "summary": "Tell what became of updates",
+                "requestBody": {
+                    "required": True,
+                    "content": _content("Reports", "application/json", "application/msgpack"),
+                },
+                "responses": _responses(_ACCEPTED, "400", "408", "413", "500", "503"),
             }
         },
     },

@@ -2,9 +2,10 @@ from gateway.check cimport Check
 cimport cython
 
 cpdef Check parse_body(bytes body, bint packed)
+cpdef dict read_object(bytes body, bint packed)
 @cython.locals(check=Check)
 cdef Check _check(dict sent, dict custom, dict apps, bint dry_run)
-cdef object _id(dict sent, str name)
+cpdef object read_id(dict sent, str name)
 @cython.locals(waiting=list)
 cdef object _hold_to_json(object value)
 cdef object _read_json(bytes body)

@@ -26,22 +26,18 @@ _WORDS = {"true": True, "1": True, "false": False, "0": False, "": False}
 
 def too_large() -> RequestError:
     """Make the refusal of a body that is over the limit, for whoever reads it piece by piece."""
-    return RequestError(413, f"The body is over {BODY_BYTES:,} bytes; ask about fewer apps.")
+    return RequestError(413, f"The body is over {BODY_BYTES:,} bytes; send less at once.")
 
 
 def parse_body(body: bytes, packed: bool) -> Check:
     """Read the body of `POST /v1/check`: MessagePack if `packed`, else JSON."""
-    if len(body) > BODY_BYTES:
-        raise too_large()
-    sent = _read_msgpack(body) if packed else _read_json(body)
-    if type(sent) is not dict:
-        raise RequestError(400, f"The body must be an object, not {_kind(sent)}.")
+    sent = read_object(body, packed)
     if "apps" not in sent:
         raise RequestError(400, "The body has no member `apps`: an object of app ids to versions.")
     apps = sent["apps"]
     if type(apps) is not dict:
         raise RequestError(
-            400, f"`apps` must be an object of app ids to installed versions, not {_kind(apps)}."
+            400, f"`apps` must be an object of app ids to installed versions, not {kind(apps)}."
         )
     if len(apps) > MAX_APPS:
         raise RequestError(400, f"`apps` has {len(apps):,} members; at most {MAX_APPS} are read.")
@@ -52,6 +48,16 @@ def parse_body(body: bytes, packed: bool) -> Check:
         apps,
         sent.get("dry_run") is True,
     )
+
+
+def read_object(body: bytes, packed: bool) -> dict[str, Any]:
+    """Read a body that must be an object, and hold it to its limit of size."""
+    if len(body) > BODY_BYTES:
+        raise too_large()
+    sent = _read_msgpack(body) if packed else _read_json(body)
+    if type(sent) is not dict:
+        raise RequestError(400, f"The body must be an object, not {kind(sent)}.")
+    return sent
 
 
 def parse_query(app: str, query: str) -> Check:
@@ -98,8 +104,8 @@ def _check(
     check = Check()
     check.sent = sent
     check.custom = custom
-    check.user = _id(sent, "user")
-    check.device = _id(sent, "device")
+    check.user = read_id(sent, "user")
+    check.device = read_id(sent, "device")
     check.apps = apps
     check.dry_run = dry_run
     check.user_hash = check.device_hash = None
@@ -152,7 +158,7 @@ def _hold_to_json(value: Any) -> None:
             raise RequestError(400, "The body holds an extension type, which JSON does not have.")
 
 
-def _id(sent: dict[str, Any], name: str) -> str | None:
+def read_id(sent: dict[str, Any], name: str) -> str | None:
     """Read an id: None when it was not sent, is empty, or is no text."""
     text = sent.get(name)
     if type(text) is not str or not text:
@@ -179,6 +185,7 @@ def _shown(text: str) -> str:
     return repr(text[:40])
 
 
-def _kind(value: Any) -> str:
+def kind(value: Any) -> str:
+    """Say what a JSON value is."""
     kinds = {dict: "an object", list: "an array", str: "a text", bool: "true or false"}
     return "null" if value is None else kinds.get(type(value), "a number")

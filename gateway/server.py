@@ -1,5 +1,7 @@
 """The client listener's shell: a check is read, probed, looked up, answered, counted.
 
+A report is read and counted; nothing is waited for but its body.
+
 Routing, headers and errors are in one place each, so that a quicker path can write the same bytes.
 Nothing that a client sends makes a traceback: what is not foreseen is logged and answered 500.
 """
@@ -10,11 +12,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any, cast
 from urllib.parse import unquote
 
+import msgpack
+import orjson
 import structlog
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from gateway import headers, openapi
+from gateway import headers, openapi, report
 from gateway.check import Check
 from gateway.errors import RequestError
 from gateway.follower import Follower
@@ -26,6 +30,7 @@ from gateway.request import BODY_BYTES, parse_body, parse_query, too_large
 from gateway.waiting import Waiting
 
 CHECK_PATH = "/v1/check"
+REPORT_PATH = "/v1/report"
 OPENAPI_PATH = "/openapi.json"
 BODY_SECONDS = 10.0
 """A body that takes longer is given up, with 408."""
@@ -77,17 +82,22 @@ class ClientServer:
 
     async def _route(self, request: web.BaseRequest) -> web.Response:
         path = request.rel_url.raw_path
-        if self._waiting.late and path.startswith(CHECK_PATH):
+        if self._waiting.late and path.startswith((CHECK_PATH, REPORT_PATH)):
             return self._overloaded(request)
         if path == CHECK_PATH:
             return await self._dispatch(request, {"POST": self._post})
+        if path == REPORT_PATH:
+            return await self._dispatch(request, {"POST": self._report})
         if path == OPENAPI_PATH:
             return await self._dispatch(request, {"GET": self._openapi, "HEAD": self._openapi})
         app = path.removeprefix(CHECK_PATH + "/")
         if app != path and app and "/" not in app:
             return await self._dispatch(request, {"GET": self._get, "HEAD": self._get})
         return self._problem(
-            request, 404, f"There is nothing at this path; checks go to POST {CHECK_PATH}."
+            request,
+            404,
+            f"There is nothing at this path; checks go to POST {CHECK_PATH}, "
+            f"reports to POST {REPORT_PATH}.",
         )
 
     async def _dispatch(
@@ -116,17 +126,31 @@ class ClientServer:
         app = unquote(request.rel_url.raw_path.rpartition("/")[2])
         return await self._answer(request, parse_query(app, request.rel_url.raw_query_string))
 
+    async def _report(self, request: web.BaseRequest) -> web.Response:
+        body = await _read(request)
+        packed = headers.is_msgpack(request.headers.get("Content-Type"))
+        reports = report.read_reports(body, packed=packed)
+        snapshot = self._follower.snapshot
+        if snapshot is None:
+            return self._empty(request)
+        found = report.known(reports, snapshot.apps)
+        if not reports.dry_run:
+            subject = report.subject(reports, snapshot.settings)
+            for place in found:
+                self._metrics.report(place, subject)
+            self._metrics.reports_passed_over += reports.sent - len(found)
+        said = {"accepted": len(found), "passed_over": reports.sent - len(found)}
+        if headers.wants_msgpack(request.headers.get("Accept")):
+            return self._respond(request, 202, headers.MSGPACK, msgpack.packb(said))
+        return self._respond(request, 202, headers.JSON, orjson.dumps(said))
+
     async def _openapi(self, request: web.BaseRequest) -> web.Response:
         return self._respond(request, 200, headers.JSON, openapi.DOCUMENT_BYTES)
 
     async def _answer(self, request: web.BaseRequest, check: Check) -> web.Response:
         snapshot = self._follower.snapshot  # one reference: an answer comes from one epoch
         if snapshot is None:
-            sentence, origin = (
-                "This gateway has no epoch to serve yet.",
-                request.headers.get("Origin"),
-            )
-            return _later(unavailable(sentence, EMPTY_RETRY_SECONDS, origin, self._origins()))
+            return self._empty(request)
         members: dict[int, int | None] = {}
         probes = snapshot.probes(check)
         if probes:
@@ -156,6 +180,10 @@ class ClientServer:
 
     def _problem(self, request: web.BaseRequest, status: int, sentence: str) -> web.Response:
         return self._respond(request, status, PROBLEM, problem(status, sentence))
+
+    def _empty(self, request: web.BaseRequest) -> web.Response:
+        origin = request.headers.get("Origin")
+        return _later(unavailable(EMPTY, EMPTY_RETRY_SECONDS, origin, self._origins()))
 
     def _overloaded(self, request: web.BaseRequest) -> web.Response:
         self._metrics.overloads += 1

@@ -27,6 +27,7 @@ from gateway.notice import listen
 from gateway.quick import Quick
 from gateway.reader import ROUND_TRIP_SECONDS, reader_of
 from gateway.server import ClientServer
+from gateway.sums import Sums
 from gateway.waiting import Waiting, watch
 
 FOLLOW_TIMEOUT_SECONDS = 2.0
@@ -61,6 +62,11 @@ class Service:
         quick = partial(Quick, self.follower, self._lookup, self.counts, waiting)
         self.clients = Listener(bound, self.server.handle, quick)
         self.announcer = Announcer(self.follower, self._link, keys, name)
+        self._sums = Sums(
+            connect_async(config.redis, timeout_seconds=FOLLOW_TIMEOUT_SECONDS, once=True),
+            keys,
+            self.counts,
+        )
         self._tasks: list[asyncio.Task[None]] = []
 
     async def follow(self) -> None:
@@ -76,6 +82,7 @@ class Service:
             asyncio.create_task(listen(self._config.redis, self._keys.notice, self.follower.hear)),
             asyncio.create_task(self.announcer.run()),
             asyncio.create_task(watch(self._waiting, self._config.late_ms / 1000)),
+            asyncio.create_task(self._sums.run()),
         ]
 
     async def drain(self, hurry: asyncio.Event) -> None:
@@ -88,7 +95,8 @@ class Service:
         await self.clients.stop(self.server.busy)
 
     async def close(self) -> None:
-        """Say goodbye, and let go of Redis and the disk."""
+        """Add what was counted last, say goodbye, and let go of Redis and the disk."""
+        await self._sums.finish(GOODBYE_SECONDS)
         # Again and again: a cancellation that meets a library's own time-out may get lost.
         left = set(self._tasks)
         while left:
@@ -99,6 +107,7 @@ class Service:
             await asyncio.wait_for(self.announcer.withdraw(), GOODBYE_SECONDS)
         await self.follower.close()
         await self._lookup.close()
+        await self._sums.close()
         await self._link.aclose()
 
 

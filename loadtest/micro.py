@@ -22,7 +22,7 @@ from typing import Any
 import gateway.quick
 from compiler.compilation import compile_folder
 from gateway import layout
-from gateway.answer import UNSAID, Status, render
+from gateway.answer import UNSAID, Status, offer, render
 from gateway.check import Check
 from gateway.config import read_config
 from gateway.follower import Follower
@@ -171,9 +171,19 @@ def _deciding(plain: Snapshot, phones: Sequence[Phone], batches: Sequence[Phone]
     yield "answer, 20 apps", partial(plain.answer, msgpack=False), asked
     entry = plain.apps[plans.COFFEE]
     assert entry is not None
-    release, package = entry.source.release(0)
-    rendered = (plans.COFFEE, Status.UPDATE, False, release, package, [plans.BASE], UNSAID)
-    yield "render, at the first use of an answer", render, [rendered] * REQUESTS
+    urls = partial(plain.cdn.urls, plain.cdn.regions[None])
+    yield (
+        "render, at the first use of an answer",
+        _render,
+        [(*entry.source.release(0), urls)] * REQUESTS,
+    )
+
+
+def _render(
+    release: layout.ReleaseEntry, package: layout.PackageEntry, urls: Callable[[str], list[str]]
+) -> None:
+    offered = offer(release, package, urls, forced=False, installed=None, opened=UNSAID)
+    render(plans.COFFEE, Status.UPDATE, offered)
 
 
 def _percents(check: Check) -> tuple[int, int]:

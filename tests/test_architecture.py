@@ -13,6 +13,7 @@ ROOT = Path(__file__).parent.parent
 FORMAT = {
     "gateway.answer",
     "gateway.attribute",
+    "gateway.cdn",
     "gateway.check",
     "gateway.errors",
     "gateway.hashing",
@@ -94,6 +95,16 @@ def test_the_compiler_knows_only_the_format() -> None:
         if name.split(".")[0] == "compiler":
             wrong = {each for each in found if each.split(".")[0] == "gateway"} - SHARED
             assert not wrong, f"{name} imports {wrong}"
+
+
+def test_the_client_knows_only_the_wire() -> None:
+    """The reference client proves the contract from outside: it imports nothing of ours."""
+    client = [name for name in EDGES if name.startswith("loadtest.client")]
+    assert "loadtest.client.update" in client
+    for name in client:
+        tops = {found.split(".")[0] for found in EDGES[name]} & {"gateway", "compiler"}
+        inner = {found for found in EDGES[name] if found.startswith("loadtest")} - set(client)
+        assert not tops | inner, f"{name} imports {tops | inner}"
 
 
 @pytest.mark.parametrize("name", sorted(PURE))

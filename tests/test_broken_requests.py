@@ -57,8 +57,10 @@ def elsewhere(name: str, status: int, sentence: str, method: str, path: str) -> 
 
 NOT_JSON = "The body is not JSON: "
 NOT_PACKED = "The body is not MessagePack: "
-NOTHING_HERE = "There is nothing at this path; checks go to POST /v1/check."
-TOO_LARGE = "The body is over 65,536 bytes; ask about fewer apps."
+NOTHING_HERE = (
+    "There is nothing at this path; checks go to POST /v1/check, reports to POST /v1/report."
+)
+TOO_LARGE = "The body is over 65,536 bytes; send less at once."
 EMPTY = NOT_JSON + "input data is empty (line 1, column 1)."
 NO_METHOD = "; it does not answer this method."
 POST_ONLY = "This path answers POST, OPTIONS" + NO_METHOD

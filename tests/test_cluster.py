@@ -1,5 +1,6 @@
 """Push and check on a real Cluster of three: no command names two slots."""
 
+import json
 from pathlib import Path
 
 import redis
@@ -48,3 +49,15 @@ def test_push_and_check_on_a_cluster(tmp_path: Path) -> None:
         assert place.app(device="d-1")["release"] == "staff"
         assert "keys in Redis" in place.run("gc", "--keep", "1").out
         assert place.app(device="d-2")["release"] == "staff"
+        for number in range(20):
+            place.report("installed", "stable", device=f"d-{number % 10}")
+            place.check(apps={APP: "1.0.0.1"})
+        place.gateway.terminate()
+        place.gateway.wait()
+        census = json.loads(place.run("census", "--json").out)[APP]
+        assert census["1.0.0.1"] == 20
+        assert set(census) == {"1.0.0.1", "none"}
+        said = json.loads(place.run("reports", "--json").out)
+        assert [(row["event"], row["reports"], row["devices"]) for row in said] == [
+            ("installed", 20, 10)
+        ]

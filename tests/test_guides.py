@@ -19,6 +19,7 @@ from compiler.language import (
     conditions,
     core_value,
     plan_text,
+    recipients,
     schema,
     tree,
     trusted_keys,
@@ -26,6 +27,7 @@ from compiler.language import (
 from compiler.language.reading import read_files
 from compiler.language.records import Record
 from compiler.lists.gathering import ID_BYTES
+from compiler.packaging.encryption import MOST_RECIPIENTS
 from compiler.plan import Operator
 from gateway import server
 from gateway.answer import Status, status_of
@@ -138,6 +140,7 @@ AUDIENCE: Any = app_file.AUDIENCE.record
         ("An audience", AUDIENCE),
         ("rules.yaml", schema.RULES),
         ("A key", trusted_keys.KEY),
+        ("A recipient", recipients.RECIPIENT),
         ("A list", schema.LIST),
         ("Conditions", conditions.CONDITION),
     ],
@@ -234,6 +237,7 @@ def test_the_limits_are_the_code_s() -> None:
         f"{VALUE_CHARS} characters",
         f"{schema.MOST_CHECK_AFTER:,}",
         f"| {schema.MOST_EXPRESSIONS} |",
+        f"recipients of an app | {MOST_RECIPIENTS} |",
         f"{ID_BYTES} bytes",
     ):
         assert limit in language

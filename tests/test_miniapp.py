@@ -70,7 +70,7 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"icons": ["a.png"]}, "an icon lacks src"),
     ({"platform_version": None}, "lacks platform_version.min_code"),
     ({"platform_version": {"min_code": "1"}}, "lacks platform_version.min_code"),
-    ({"version": {"name": "1.0"}}, "lacks version.code, an integer from 0 on"),
+    ({"version": {"name": "1.0"}}, "lacks version.code, an integer from 0 to 2^53"),
     ({"version": {"code": -1, "name": "1.0"}}, "lacks version.code"),
     ({"version": {"code": True, "name": "1.0"}}, "lacks version.code"),
     ({"version": {"code": 1}}, "lacks version.name"),
@@ -89,6 +89,18 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"widgets": [{"name": "x"}]}, "a widget lacks its path"),
     ({"widgets": {}}, "a widget lacks its path"),
     ({"widgets": [{"path": "widgets/none"}]}, 'no file of the widget "widgets/none"'),
+    ({"version": {"code": 2**53 + 1, "name": "1.0"}}, "lacks version.code"),
+    ({"version": {"code": 1.5, "name": "1.0"}}, "lacks version.code"),
+    ({"short_name": 1}, "short_name is not a text"),
+    ({"description": ["x"]}, "description is not a text"),
+    ({"lang": {}}, "lang is not a text"),
+    ({"dir": "up"}, "dir is not ltr, rtl or auto"),
+    ({"dir": ["ltr"]}, "dir is not ltr, rtl or auto"),
+    ({"color_scheme": "pink"}, "color_scheme is not light, dark or auto"),
+    ({"device_type": "phone"}, "device_type is not a list of texts"),
+    ({"device_type": ["phone", 1]}, "device_type is not a list of texts"),
+    ({"req_permissions": ["camera"]}, "req_permissions is not a list of objects"),
+    ({"window": []}, "window is not an object"),
 ]
 
 
@@ -130,6 +142,39 @@ def test_an_unreadable_manifest_is_no_silent_bundle(
     assert pack(root, tmp_path / "out.zip", kind="bundle").kind == "bundle"
 
 
+def test_optional_members_may_be_there(tmp_path: Path) -> None:
+    """Each optional member of its kind is taken, and so is a member that nobody knows."""
+    manifest = changed(
+        short_name="C",
+        description="Coffee near you",
+        lang="zh-CN",
+        dir="ltr",
+        color_scheme="auto",
+        device_type=["phone"],
+        req_permissions=[{"name": "camera"}],
+        window={"fullscreen": True},
+        later=1,
+    )
+    root = bundle(tmp_path / "in", manifest, [*FILES, "i18n/en.json", "i18n/zh-Hans-CN.json"])
+    assert pack(root, tmp_path / "out.zip").kind == "miniapp"
+
+
+@pytest.mark.parametrize("name", ["i18n/en.txt", "i18n/.json", "i18n/a/en.json", "i18n/e n.json"])
+def test_translations_are_named_by_their_language(tmp_path: Path, name: str) -> None:
+    """What is in i18n/ is a language's file, and nothing else."""
+    root = bundle(tmp_path / "in", MANIFEST, [*FILES, name])
+    (found,) = refused(root, tmp_path / "out.zip")
+    assert found.startswith(f'"{name}" is not named by a language')
+
+
+def test_there_is_a_folder_of_pages(tmp_path: Path) -> None:
+    """A MiniApp's pages are in pages/, which every phone looks for."""
+    files = ["app.js", "app.css", "index.js"]
+    root = bundle(tmp_path / "in", changed(pages=["index"], widgets=None), files)
+    (found,) = refused(root, tmp_path / "out.zip")
+    assert found.startswith("The folder pages/ is missing")
+
+
 @pytest.mark.parametrize("missing", ["app.js", "app.css"])
 def test_the_layout_is_whole(tmp_path: Path, missing: str) -> None:
     """The files that every MiniApp has must be there."""
@@ -158,9 +203,10 @@ def test_every_fault_is_said_at_once(tmp_path: Path) -> None:
     manifest = changed(name=None, pages=["pages/x"], widgets=None)
     root = bundle(tmp_path / "in", manifest, ["app.js", "common/a:b.png"])
     found = refused(root, tmp_path / "out.zip", app="other")
-    for message in ("has :", "lacks name", "app.css is missing", '"pages/x"', "the app is"):
+    wanted = ("has :", "lacks name", "app.css is", "pages/ is", '"pages/x"', "the app is")
+    for message in wanted:
         assert any(message in fault for fault in found), message
-    assert len(found) == 5
+    assert len(found) == 6
 
 
 def test_a_bundle_is_what_has_no_app_id(tmp_path: Path) -> None:

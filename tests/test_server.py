@@ -239,8 +239,8 @@ def test_series_are_bounded() -> None:
     """However many releases there are, the series stay bounded, and no answer goes uncounted."""
     metrics = Metrics()
     for at in range(5_000):
-        metrics.count([("app", f"r{at}", "update"), ("app", f"r{at}", "latest")])
-    metrics.count([("app", "r0", "update")])
+        metrics.count([("app", f"r{at}", "update", ""), ("app", f"r{at}", "latest", "1.0")])
+    metrics.count([("app", "r0", "update", "1.0")])
     family = next(metric for metric in metrics.collect() if metric.name == "tidegate_app_answers")
     assert len(family.samples) <= MAX_SERIES
     assert sum(sample.value for sample in family.samples) == 10_001

@@ -192,7 +192,7 @@ def test_a_publisher_s_key_signs_no_packages(developer: Developer) -> None:
 PACKAGES = ("keygen", "x", "--for", "packages", "--dir", "made")
 SIGN = ("sign", "one.js", "--key", "keys/ann.pem", *NAMES)
 WRONG: list[tuple[tuple[str, ...], int, str]] = [
-    (("keygen", "x", "--for", "phones", "--dir", "made"), 2, "epochs or packages"),
+    (("keygen", "x", "--for", "phones", "--dir", "made"), 2, "epochs, packages or devices"),
     (("keygen", "x", "--algorithm", "RS256", "--dir", "made"), 2, "say --for packages"),
     ((*PACKAGES, "--bits", "4096"), 2, "--bits is for --algorithm RS256"),
     ((*PACKAGES, "--algorithm", "RS256", "--bits", "1024", "--no-passphrase"), 2, "2048 to 8192"),

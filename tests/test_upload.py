@@ -41,8 +41,11 @@ def unzstd(data: bytes) -> bytes:
     return zstandard.decompress(data)
 
 
-def miniapp(at: Path, version: str = "1.0.0.2", app: str = APP, text: str = "") -> Path:
-    """Pack a small MiniApp."""
+def miniapp(
+    at: Path, version: str = "1.0.0.2", app: str = APP, text: str = "", code: int | None = None
+) -> Path:
+    """Pack a small MiniApp; its version.code, unless given, rises with a version of digits."""
+    digits = "".join(char for char in version if char.isdigit())
     root = at / f"in-{version}-{app}-{text[:9]}"
     (root / "pages").mkdir(parents=True, exist_ok=True)
     manifest = {
@@ -51,7 +54,7 @@ def miniapp(at: Path, version: str = "1.0.0.2", app: str = APP, text: str = "") 
         "icons": [{"src": "icon.png"}],
         "pages": ["pages/index"],
         "platform_version": {"min_code": 1},
-        "version": {"code": 1, "name": version},
+        "version": {"code": int(digits) if code is None else code, "name": version},
     }
     (root / "manifest.json").write_text(json.dumps(manifest))
     for name in ("app.js", "app.css", "pages/index.js"):
@@ -89,6 +92,7 @@ def test_the_record_is_as_documented(tmp_path: Path, plan: Path, store: Store) -
         assert there == f"files/{name[:2]}/{name}.zip.{suffix}"
         forms.append({"compression": compression, "size": len(form), "sha256": name, "path": there})
     value = {
+        "code": 1002,
         "format": 1,
         "size": len(data),
         "sha256": sha256,

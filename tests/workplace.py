@@ -101,6 +101,13 @@ class Workplace:
             found: dict[str, Any] = json.loads(response.read())
             return found
 
+    def report(self, event: str, release: str, **who: Any) -> None:
+        """Report on the one app over HTTP."""
+        body = {"reports": [{"app": APP, "release": release, "event": event}]} | who
+        asked = urllib.request.Request(f"{self.gateway.url}/v1/report", json.dumps(body).encode())
+        with urllib.request.urlopen(asked, timeout=10) as response:
+            assert json.loads(response.read()) == {"accepted": 1, "passed_over": 0}
+
     def app(self, **request: Any) -> dict[str, Any]:
         """Ask about the one app; give what is said of it."""
         found: dict[str, Any] = self.check(**request)["apps"][0]

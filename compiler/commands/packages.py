@@ -9,11 +9,14 @@ from compiler.commands.console import byte_progress, say, say_json
 from compiler.commands.naming import app_of_file
 from compiler.commands.session import AsJson, StorePlace
 from compiler.commands.signatures import signature_texts
+from compiler.language.encryption_source import read_encryption
 from compiler.language.key_source import read_keys
 from compiler.language.reading import WORKSPACE_FILE
 from compiler.packaging.archive import pack as pack_archive
+from compiler.packaging.encryption import encryption_member
 from compiler.packaging.record_file import record_entry
-from compiler.packaging.upload import Uploaded, upload_all
+from compiler.packaging.upload import upload_all
+from compiler.packaging.uploaded import Uploaded
 from compiler.storage.store import open_store
 
 
@@ -73,6 +76,9 @@ def upload(
     Signatures in FILE.jws go into the record, also when the file is there already. Where the plan
     names keys, one of them must have signed.
 
+    Packages of an app whose file has `encryption:` are sent encrypted only (see `tidegate keygen
+    --help`). After a change of it upload the same files again: they are encrypted anew.
+
     Credentials of buckets come from the environment, or from the machine's role:
     s3:// AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION, and
     AWS_ENDPOINT_URL for another service than Amazon's (~/.aws is not read: type first
@@ -99,6 +105,7 @@ def upload(
             store=open_store(store),
             signatures=signatures,
             keys=read_keys(plan),
+            encryption=read_encryption(plan),
             progress=show,
         )
     if as_json:
@@ -115,6 +122,7 @@ def _uploaded(done: Uploaded) -> dict[str, Any]:
         "record": str(done.record),
         "forms": [record_entry(form) for form in done.forms],
         "signatures": done.signatures,
+        "encryption": encryption_member(done.encryption) if done.encryption else None,
         "recorded": done.recorded,
         "stored": done.stored,
     }

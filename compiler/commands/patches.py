@@ -3,23 +3,33 @@
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from compiler.commands.console import counted, note, progress, say, say_json
+from compiler.commands.counts import DAYS, Days
+from compiler.commands.identities import IdentityFiles, identities_for
 from compiler.commands.naming import app_of_file
-from compiler.commands.session import AsJson, StorePlace
+from compiler.commands.session import AsJson, RedisUrl, StorePlace, open_session
 from compiler.cores import cores
 from compiler.diagnostic import PlanError
 from compiler.language.reading import WORKSPACE_FILE, read_folder
-from compiler.patching.census import Census, CensusError, read_census
+from compiler.patching.census import (
+    Census,
+    CensusError,
+    as_census,
+    counted_by_gateways,
+    last_days,
+    read_census,
+)
 from compiler.patching.crew import work
 from compiler.patching.formats import FORMATS
-from compiler.patching.job import Failure, Job
+from compiler.patching.job import Failure, Job, Outcome
 from compiler.patching.patch_index import Patch, PatchIndex, add_patch, read_index
 from compiler.patching.selection import (
     MOST_UNCOUNTED,
@@ -37,6 +47,15 @@ from gateway.errors import StoreError
 _AWAY = 4
 _MB = 1_000_000
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+
+_CensusFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--census",
+        help='Phones by version, as JSON: {"app": {"version": 81233}}; without it, what the '
+        "gateways counted, if a Redis is named.",
+    ),
+]
 
 
 @dataclass(slots=True)
@@ -56,9 +75,9 @@ def patch(
         list[str] | None,
         typer.Argument(metavar="[APP…] [PLAN]", help="Apps (all), and the plan's folder (this)."),
     ] = None,
-    census: Annotated[
-        Path | None, typer.Option(help='Phones by version, as JSON: {"app": {"version": 81233}}.')
-    ] = None,
+    census: _CensusFile = None,
+    redis: RedisUrl = "",
+    days: Days = DAYS,
     cover: Annotated[
         float, typer.Option(min=0, max=100, help="With a census: percent of the phones to cover.")
     ] = 99.0,
@@ -79,6 +98,7 @@ def patch(
             min=1, metavar="MB", help="For all workers together.", show_default="half of what is"
         ),
     ] = None,
+    identity: IdentityFiles = None,
     part: Annotated[
         str, typer.Option(metavar="I/N", help="Only the I-th of N parts; 0/N is N/N.")
     ] = "1/1",
@@ -92,11 +112,14 @@ def patch(
     To each package that a live release offers, from lower versions and from withdrawn ones above
     it: in order of traffic, until they cover enough phones. They go into the store. What is there
     is not made again, so an interrupted run is repeated; N machines share the work by --part.
+
+    Encrypted packages need --identity, and their patches are encrypted to whom they are.
     """
     apps, folder = _split(names or [])
     share = _part(part)
-    counts = _census(census)
     plan = _read(folder)
+    counted_here = census is None and redis
+    counts = _counted(redis, plan.workspace.name, days) if counted_here else _census(census)
     place = open_store(store, create=False)
     if not dry_run:
         note(f"workspace {plan.workspace.name}, store {place.name}")
@@ -110,8 +133,9 @@ def patch(
     if dry_run:
         _say_plan(missing, report, as_json=as_json)
         return
-    budget = memory * _MB if memory is not None else _usable_memory() // 2
-    _make(place, missing, report, where=store, at_once=jobs, memory=budget)
+    held = identities_for(missing, identity)
+    crew = partial(work, place=store, at_once=jobs, memory=_budget(memory), identities=held)
+    _make(place, missing, report, crew)
     _say_report(report, as_json=as_json)
     if report.failures:
         raise typer.Exit(_AWAY)
@@ -155,6 +179,19 @@ def _census(file: Path | None) -> Census:
         raise typer.BadParameter(str(fault)) from None
 
 
+def _counted(redis: str, workspace: str, days: int) -> Census:
+    """Ask Redis for what the gateways counted. Raises StoreError."""
+    mirror = open_session(redis, "", workspace).mirror
+    found = counted_by_gateways(mirror, last_days(time.time(), days))
+    checks = sum(sum(numbers.values()) for numbers in found.values())
+    note(f"census of {counted(days, 'day')} in Redis at {mirror.host}: {counted(checks, 'check')}")
+    return as_census(found)
+
+
+def _budget(megabytes: int | None) -> int:
+    return megabytes * _MB if megabytes is not None else _usable_memory() // 2
+
+
 def _usable_memory() -> int:
     """Give the bytes that this machine, or its container, has."""
     found = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -193,11 +230,14 @@ def _done(store: Store, index: PatchIndex, pair: Pair, format_: str) -> bool:
 
 
 def _make(
-    store: Store, jobs: list[Job], report: _Report, *, where: str, at_once: int, memory: int
+    store: Store,
+    jobs: list[Job],
+    report: _Report,
+    crew: Callable[[list[Job]], Iterator[tuple[Job, Outcome | None]]],
 ) -> None:
     done = 0
     with progress() as show:
-        for job, outcome in work(jobs, place=where, at_once=at_once, memory=memory):
+        for job, outcome in crew(jobs):
             if outcome is None:
                 done += 1
                 show("patches: pairs of versions", done, len(jobs))

@@ -21,6 +21,7 @@ from compiler.commands.console import note, say
 from compiler.commands.file_server import serve_files
 from compiler.commands.local_redis import LocalRedis
 from compiler.compilation import compile_folder
+from compiler.language.encryption_source import read_encryption
 from compiler.language.starting import FILES, start_plan
 from compiler.packaging.archive import pack
 from compiler.packaging.upload import upload
@@ -134,7 +135,12 @@ def _sample(folder: Path, store: Store, files: str) -> None:
         with tempfile.TemporaryDirectory() as work:
             package = Path(work, "package.zip")
             pack(bundle, package, app=_APP)
-            note(upload(package, app=_APP, version=None, plan=folder, store=store).message)
+            # The sample is its owner's: they may have asked for encryption since.
+            secret = read_encryption(folder)
+            done = upload(
+                package, app=_APP, version=None, plan=folder, store=store, encryption=secret
+            )
+            note(done.message)
 
 
 def _publish(folder: Path, plan: Path, store: Store, url: str) -> int:

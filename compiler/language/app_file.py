@@ -7,6 +7,7 @@ from compiler.language.conditions import CONDITION
 from compiler.language.draft import AppDraft, AudienceDraft, Clients, PackageDraft, ReleaseDraft
 from compiler.language.faults import Faults, quote
 from compiler.language.ranges import interval
+from compiler.language.recipients import ENCRYPTION, refuse_twins
 from compiler.language.records import Fields, Key, Record
 from compiler.language.shapes import (
     Either,
@@ -206,7 +207,9 @@ RELEASE = Record(
 # The file
 
 
-def _app(fields: Fields, faults: Faults) -> AppDraft:  # noqa: ARG001
+def _app(fields: Fields, faults: Faults) -> AppDraft:
+    encryption = fields.get("encryption", ())
+    refuse_twins(encryption, faults)
     return AppDraft(
         fields.get("app"),
         fields.get("name"),
@@ -214,6 +217,7 @@ def _app(fields: Fields, faults: Faults) -> AppDraft:  # noqa: ARG001
         fields.get("packages", ()),
         fields.get("releases", ()),
         fields.span,
+        encryption,
     )
 
 
@@ -224,6 +228,10 @@ APP = Record(
         "name": Key(TEXT, "The app's name for people."),
         "packages": Key(Many(PACKAGE, "packages"), "The versions of the app."),
         "releases": Key(Many(RELEASE, "releases"), "Who is offered which package, and when."),
+        "encryption": Key(
+            ENCRYPTION,
+            "Whom its packages are encrypted to, the newest first. Absent: not encrypted.",
+        ),
     },
     _app,
     later.IN_APP,

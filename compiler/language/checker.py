@@ -5,6 +5,8 @@ Errors are here; what is legal but surely not meant is in doubts.py and shadows.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
+from operator import itemgetter
 
 from compiler.language.doubts import doubt_plan
 from compiler.language.draft import AppDraft, Draft, Name, PackageDraft, RecordDraft, file_span
@@ -123,6 +125,7 @@ def _records(draft: Draft, faults: Faults) -> Records:
                 f"This records the same version as {other.file}. Delete the one that does not "
                 "belong to the package's file.",
             )
+    _refuse_falling_codes(found, faults)
     if not draft.flawed:
         named = {
             (app.id.value, package.key) for app in draft.apps if app.id for package in app.packages
@@ -135,6 +138,23 @@ def _records(draft: Draft, faults: Faults) -> Records:
                     f"it to the app's packages, or delete this record.",
                 )
     return found
+
+
+def _refuse_falling_codes(records: Records, faults: Faults) -> None:
+    """Report a MiniApp's version whose version.code is not over that of the version below."""
+    coded = sorted(
+        (each for each in records.items() if each[1].code is not None), key=itemgetter(0)
+    )
+    for ((app, _), below), ((other_app, _), record) in pairwise(coded):
+        assert below.code is not None
+        assert record.code is not None
+        if app == other_app and record.code <= below.code:
+            faults.error(
+                file_span(record.file),
+                f"version.code of {record.version} is {record.code}, and the version below, "
+                f"{below.version}, has {below.code}: it must rise with the version. Pack a new "
+                "version with a higher version.code, and delete this record.",
+            )
 
 
 def _refuse_widening(package: PackageDraft, record: RecordDraft, faults: Faults) -> None:

@@ -17,6 +17,7 @@ from compiler.plan import (
     JsonValue,
     ListSource,
     PackageRecord,
+    Recipient,
     Span,
     State,
     Upgrade,
@@ -76,11 +77,20 @@ class AppDraft:
     packages: tuple[PackageDraft, ...]
     releases: tuple[ReleaseDraft, ...]
     span: Span
+    encryption: tuple[Located[Recipient], ...] = ()
 
     def offered(self, release: ReleaseDraft) -> PackageDraft | None:
         """Find the package that a release names; `1.0` names `1.0.0.0`."""
         key = version_key(release.package.value) if release.package else None
         return next((package for package in self.packages if package.key == key), None)
+
+    def on_offer(self) -> set[VersionKey]:
+        """Give the versions that releases offer, or will when they are resumed."""
+        return {
+            package.key
+            for release in self.releases
+            if release.state is not State.ENDED and (package := self.offered(release))
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +121,14 @@ class WorkspaceDraft:
 
 @dataclass(frozen=True, slots=True)
 class RecordDraft:
-    """packages/<app>/<version>.json, with the host-app range that was signed, if any."""
+    """packages/<app>/<version>.json, with the host-app range that was signed, if any.
+
+    `code` is a MiniApp's version.code.
+    """
 
     record: PackageRecord
     clients: Clients | None
+    code: int | None = None
     file: str = ""
     app: str = ""
     version: str = ""

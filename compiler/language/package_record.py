@@ -13,11 +13,14 @@ from compiler.language.app_file import CLIENTS, read_clients
 from compiler.language.draft import Clients, RecordDraft
 from compiler.language.faults import Faults, quote
 from compiler.language.ranges import interval
+from compiler.language.recipients import RECIPIENT_WORD
 from compiler.language.records import Fields, Key, Record
 from compiler.language.shapes import Many, RefusalError, Word
-from compiler.language.words import LIST_PATH, SHA256, TEXT, choice, integer_word
+from compiler.language.words import LIST_PATH, SHA256, TEXT, choice, integer_word, name_word
+from compiler.packaging.encryption import AGE, MOST_RECIPIENTS, read_encryption
+from compiler.packaging.miniapp import MOST_CODE
 from compiler.packaging.package_signature import MOST_SIGNATURES
-from compiler.plan import Comparison, Form, PackageRecord
+from compiler.plan import Comparison, Encryption, Form, PackageRecord
 from compiler.version_range import parse_range
 
 FORMAT = "1"
@@ -25,11 +28,11 @@ COMPRESSIONS = ("identity", "gzip", "zstd")
 MOST_BYTES = 2**53
 
 _HEX = re.compile(r"[0-9a-f]{64}\Z")
-_PLACE = re.compile(r"files/([0-9a-f]{2})/(\1[0-9a-f]{62})(?:\.[a-z0-9]{1,16}){1,3}\Z")
+_PLACE = re.compile(r"files/([0-9a-f]{2})/(\1[0-9a-f]{62})(?:\.[a-z0-9]{1,16}){1,4}\Z")
 _JWS = re.compile(r"[A-Za-z0-9_.-]+\Z")
 _PLAIN = re.compile(r"[ -~]{1,256}\Z")
 _FORM_MEMBERS = ["compression", "path", "sha256", "size"]
-_MEMBERS = ({"format", "forms", "sha256", "signatures", "size"}, {"clients"})
+_MEMBERS = ({"format", "forms", "sha256", "signatures", "size"}, {"clients", "code", "encryption"})
 _AS_WRITTEN = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
 
 _AGAIN = "Take it from Git again, or delete it and run `tidegate upload`."
@@ -64,6 +67,19 @@ def _is_at_its_place(form: Form) -> bool:
     return found is not None and found[2] == form.sha256
 
 
+def _has_identity(record: PackageRecord) -> bool:
+    """Tell whether the file itself is among the forms, once; encrypted, it has other bytes."""
+    whole = [form for form in record.forms if form.compression == "identity"]
+    if record.encryption is not None:
+        return len(whole) == 1 and whole[0].sha256 != record.sha256
+    return [(form.size, form.sha256) for form in whole] == [(record.size, record.sha256)]
+
+
+def _encryption(fields: Fields, faults: Faults) -> Encryption | None:  # noqa: ARG001
+    found = [fields.get(name) for name in ("format", "key_id", "recipients")]
+    return None if None in found else Encryption(*found)
+
+
 def _is_one_each(forms: tuple[Form, ...]) -> bool:
     return len({form.compression for form in forms}) == len(forms)
 
@@ -73,11 +89,14 @@ def _record(fields: Fields, faults: Faults) -> RecordDraft | None:
     forms: tuple[Form, ...] = fields.get("forms", ())
     if size is None or sha256 is None or "forms" not in fields.values:
         return None
-    plain = [form for form in forms if form.compression == "identity"]
-    if [(form.size, form.sha256) for form in plain] != [(size, sha256)]:
+    record = PackageRecord(
+        size, sha256, forms, fields.get("signatures", ()), fields.get("encryption")
+    )
+    if not _has_identity(record):
+        which = "the package's own" if record.encryption is None else "an age file's own"
         faults.error(
             fields.spans["forms"],
-            "A record has one form of compression identity, with the package's own size and "
+            f"A record has one form of compression identity, with {which} size and "
             f"sha256. {_AGAIN}",
         )
     elif not _is_one_each(forms):
@@ -85,8 +104,7 @@ def _record(fields: Fields, faults: Faults) -> RecordDraft | None:
             fields.spans["forms"], f"A record has one form of a compression at most. {_AGAIN}"
         )
     clients = read_clients(fields.get("clients"), faults)
-    record = PackageRecord(size, sha256, forms, fields.get("signatures", ()))
-    return RecordDraft(record, clients.value if clients else None)
+    return RecordDraft(record, clients.value if clients else None, fields.get("code"))
 
 
 def written_record(text: str) -> RecordDraft | None:
@@ -115,16 +133,16 @@ def _from_json(value: dict[str, Any]) -> RecordDraft | None:
     signatures = tuple(value["signatures"])
     if len(signatures) > MOST_SIGNATURES or not all(map(_JWS.match, signatures)):
         return None
-    record = PackageRecord(_written_size(value), _written_hex(value), forms, signatures)
-    whole = [(each.size, each.sha256) for each in forms if each.compression == "identity"]
-    if whole != [(record.size, record.sha256)] or not _is_one_each(forms):
+    secret = read_encryption(value["encryption"]) if "encryption" in value else None
+    record = PackageRecord(_written_size(value), _written_hex(value), forms, signatures, secret)
+    if not _has_identity(record) or not _is_one_each(forms):
         return None
     clients: Clients | None = None
     if "clients" in value:
         clients = {name.casefold(): _written_range(each) for name, each in value["clients"].items()}
         if not 0 < len(clients) == len(value["clients"]) or not all(map(_PLAIN.match, clients)):
             return None
-    return RecordDraft(record, clients)
+    return RecordDraft(record, clients, _written_code(value))
 
 
 def _form_from_json(value: dict[str, Any]) -> Form:
@@ -143,6 +161,13 @@ def _written_size(value: dict[str, Any]) -> int:
     return size
 
 
+def _written_code(value: dict[str, Any]) -> int | None:
+    code = value.get("code", 0)
+    if type(code) is not int or not 0 <= code <= MOST_CODE:
+        raise ValueError
+    return code if "code" in value else None
+
+
 def _written_hex(value: dict[str, Any]) -> str:
     sha256: str = value["sha256"]
     if not _HEX.match(sha256):
@@ -159,6 +184,7 @@ def _written_range(text: str) -> tuple[Comparison, ...]:
 
 _FORMAT = Word("the format of this file", _format, {"const": 1})
 _SIZE = integer_word(0, MOST_BYTES, "a size in bytes")
+_CODE = integer_word(0, MOST_CODE, "a version.code")
 _FORM = Record(
     "A form",
     {
@@ -170,6 +196,20 @@ _FORM = Record(
     _form,
     mend=_AGAIN,
 )
+_ENCRYPTION = Record(
+    "What is said of encryption",
+    {
+        "format": Key(choice(AGE), "The format of the encrypted files.", "needed"),
+        "key_id": Key(name_word("a key's name"), "The newest identity's name.", "needed"),
+        "recipients": Key(
+            Many(RECIPIENT_WORD, "recipients", least=1, most=MOST_RECIPIENTS),
+            "Whom they were encrypted to.",
+            "needed",
+        ),
+    },
+    _encryption,
+    mend=_AGAIN,
+)
 RECORD = Record(
     "A package's record",
     {
@@ -179,6 +219,8 @@ RECORD = Record(
         "forms": Key(Many(_FORM, "forms", least=1), "What can be downloaded.", "needed"),
         "signatures": Key(Many(TEXT, "signatures", most=MOST_SIGNATURES), "One compact JWS a key."),
         "clients": Key(CLIENTS, "The host-app range that was signed."),
+        "code": Key(_CODE, "A MiniApp's version.code."),
+        "encryption": Key(_ENCRYPTION, "Whom the forms are encrypted to. Absent: not encrypted."),
     },
     _record,
     mend=_AGAIN,

@@ -19,6 +19,7 @@ from compiler.language import later
 from compiler.language.app_file import APP
 from compiler.language.checker import LISTS_FILE, RULES_FILE, Records, check
 from compiler.language.draft import AppDraft, Draft, PackageDraft, ReleaseDraft, file_span
+from compiler.language.encryption import check_encryption
 from compiler.language.faults import Faults, nearest
 from compiler.language.package_record import RECORD, written_record
 from compiler.language.plan_folder import find_files, find_list_files, read_bytes
@@ -98,6 +99,7 @@ def _finish(
     if folder is not None:
         # A live epoch's own text was checked when it was pushed.
         check_signatures(draft, records, faults)
+        check_encryption(draft, records, faults)
     plan = None if faults.errors else _plan(draft, records, known)
     return Reading(plan, tuple(sorted(faults.found)), texts)
 
@@ -188,7 +190,9 @@ def _app(app: AppDraft, rules: Rules, records: Records) -> App:
     assert app.id is not None
     packages = tuple(_package(app.id.value, one, records) for one in app.packages)
     releases = tuple(_release(app, one, rules) for one in app.releases)
-    return App(app.id.value, app.name or app.id.value, app.file, packages, releases, app.id.span)
+    encryption = tuple(each.value for each in app.encryption)
+    name = app.name or app.id.value
+    return App(app.id.value, name, app.file, packages, releases, app.id.span, encryption)
 
 
 def _package(app: str, draft: PackageDraft, records: Records) -> Package:

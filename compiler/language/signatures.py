@@ -5,12 +5,11 @@ without this check. Only these are verified, as a signature costs some 0.1 ms.
 """
 
 from compiler.language.checker import Records
-from compiler.language.draft import AppDraft, Draft, PackageDraft, RecordDraft
+from compiler.language.draft import Draft, PackageDraft, RecordDraft
 from compiler.language.faults import Faults
 from compiler.packaging.claims import PackageFacts
 from compiler.packaging.package_key import PackageKey
 from compiler.packaging.trust import judge, trust_fault
-from compiler.plan import State
 
 
 def check_signatures(draft: Draft, records: Records, faults: Faults) -> None:
@@ -22,7 +21,7 @@ def check_signatures(draft: Draft, records: Records, faults: Faults) -> None:
         return
     keys = [key.value for key in draft.workspace.keys]
     for app in draft.apps:
-        offered = _offered(app)
+        offered = app.on_offer()
         for package in app.packages:
             record = records.get((app.id.value, package.key)) if app.id else None
             if record is None or package.key not in offered or package.withdrawn:
@@ -30,15 +29,6 @@ def check_signatures(draft: Draft, records: Records, faults: Faults) -> None:
             fault = _fault(record, keys)
             if fault is not None:
                 _report(package, record, fault, faults)
-
-
-def _offered(app: AppDraft) -> set[object]:
-    """Give the versions that releases offer, or will when they are resumed."""
-    return {
-        package.key
-        for release in app.releases
-        if release.state is not State.ENDED and (package := app.offered(release))
-    }
 
 
 def _fault(draft: RecordDraft, keys: list[PackageKey]) -> str | None:

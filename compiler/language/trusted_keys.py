@@ -3,13 +3,14 @@
 An entry of the list is what `tidegate keygen --for packages` writes into a .pub file.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from compiler.language.faults import Faults, quote
 from compiler.language.records import Fields, Key, Record
 from compiler.language.shapes import Located, Many, Placed, RefusalError, Shape, Word
 from compiler.language.words import name_word
 from compiler.packaging.package_key import PackageKey, parse_key
+from compiler.plan import Span
 
 Keys = Sequence[Located[PackageKey]]
 
@@ -53,20 +54,25 @@ KEYS: Shape[tuple[Located[PackageKey], ...]] = Many(
 
 def refuse_twins(keys: Keys, faults: Faults) -> None:
     """Report two keys of one name, and one key under two names."""
-    names: dict[str, Located[PackageKey]] = {}
-    ids: dict[str, Located[PackageKey]] = {}
-    for key in keys:
-        name = key.value.name
-        if names.setdefault(name, key) is not key:
+    refuse_equal([(key.value.name, key.value.id, key.span) for key in keys], faults)
+
+
+def refuse_equal(keys: Iterable[tuple[str, str, Span]], faults: Faults) -> None:
+    """Report equal names, and equal ids under two names, of keys given as (name, id, place)."""
+    names: dict[str, Span] = {}
+    ids: dict[str, tuple[str, Span]] = {}
+    for name, id_, span in keys:
+        if name in names:
             faults.error(
-                key.span,
-                f"A key of the name {quote(name)} stands on line {names[name].span.line} already. "
+                span,
+                f"A key of the name {quote(name)} stands on line {names[name].line} already. "
                 "Give one of the two another name.",
             )
-        other = ids.setdefault(key.value.id, key)
-        if other is not key:
+        if id_ in ids:
+            other, place = ids[id_]
             faults.error(
-                key.span,
-                f"This is the key of line {other.span.line}, {quote(other.value.name)}. Delete one "
-                "of the two.",
+                span,
+                f"This is the key of line {place.line}, {quote(other)}. Delete one of the two.",
             )
+        names.setdefault(name, span)
+        ids.setdefault(id_, (name, span))

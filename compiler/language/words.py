@@ -8,7 +8,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import re2
 
@@ -213,7 +213,13 @@ def _base(text: str) -> str:
             f"{quote(text)} has a query, a fragment or a user name; a package's path is added at "
             "the end. Write scheme, host and path only."
         )
-    return text.rstrip("/")
+    base = text.rstrip("/")
+    if {"", ".", ".."} & set(unquote(urlsplit(base).path).split("/")[1:]):
+        raise RefusalError(
+            f"{quote(text)} has an empty part, . or .. in its path, which a CDN reads as another "
+            "path. Write it without."
+        )
+    return base
 
 
 BASE = Word("a URL such as https://cdn.example.com", _base, {"type": "string", "format": "uri"})

@@ -76,6 +76,8 @@ def pack(source: Path, target: Path, *, app: str | None = None, kind: Kind | Non
         if source.is_dir() and target.resolve().is_relative_to(source.resolve()):
             mend = "Write the package somewhere else."
             raise PackError([f"{target} lies in the folder that is packed. {mend}"])
+        if target.exists() and target.samefile(source):
+            raise PackError([f"{target} is what is packed. Write the package somewhere else."])
         manifest, faults = _manifest(contents.members, kind)
         found: Kind = "bundle" if kind == "bundle" or manifest is None else "miniapp"
         names = [member.name for member in contents.members]
@@ -149,7 +151,7 @@ def _write(contents: Contents, target: Path, kind: Kind, said: Manifest | None) 
             file.write(data)
 
         archive = stored_zip.StoredZip(write)
-        for member in sorted(contents.members, key=lambda member: member.name.encode()):
+        for member in sorted(contents.members, key=lambda member: stored_zip.place(member.name)):
             archive.add(member.name, member.read())
         size = archive.finish()
     return Packed(

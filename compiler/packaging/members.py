@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, BinaryIO, NoReturn
+from typing import IO, BinaryIO, NoReturn, cast
 
 from compiler.packaging.entry_names import name_fault, shown
 from gateway.errors import TidegateError
@@ -30,7 +30,9 @@ RATIO_FLOOR = 1 << 20
 """… or to this many bytes, whatever its ratio: small text compresses well and harms nobody."""
 
 _TAR_BYTES = MOST_BYTES + MOST_ENTRIES * 2048  # a member's headers and padding
+_HEADER_BYTES = 1 << 20  # of one member: tarfile reads names and pax headers whole
 _CHUNK = 1 << 20
+_LARGE = "Leave large media to the network."
 _MOST_FAULTS = 100
 _BLOCK = 512
 _TAR_ERRORS = (tarfile.TarError, ValueError, OverflowError, EOFError, RecursionError)
@@ -100,8 +102,7 @@ def _bounded(contents: Contents) -> Contents:
     total = sum(member.size for member in contents.members)
     if total > MOST_BYTES:
         contents.faults.append(
-            f"The files have {total:,} bytes together; a package may have {MOST_BYTES:,}. "
-            "Leave large media to the network."
+            f"The files have {total:,} bytes together; a package may have {MOST_BYTES:,}. {_LARGE}"
         )
     if not contents.members and not contents.faults:
         contents.faults.append("There is no file in it. Name the folder that holds the bundle.")
@@ -172,11 +173,36 @@ def _untarred(file: BinaryIO, source: Path, stack: ExitStack) -> Contents:
     if magic[:2] == b"\x1f\x8b":
         plain = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - the stack does
         _gunzip(file, plain, source)
+    elif os.fstat(file.fileno()).st_size > _TAR_BYTES:
+        _refuse(f"{source} holds over {MOST_BYTES:,} bytes. {_LARGE}")
+    listed = _Listed(plain, source)
     try:
-        tar = stack.enter_context(tarfile.open(fileobj=plain, mode="r:"))  # noqa: SIM115
-        return _tar_contents(tar, plain, source)
+        opened = tarfile.open(fileobj=cast("IO[bytes]", listed), mode="r:")  # noqa: SIM115
+        tar = stack.enter_context(opened)
+        return _tar_contents(tar, listed, source)
     except _TAR_ERRORS as error:
-        raise PackError([f"{source} is no whole tar archive: {error}. Make it again."]) from error
+        raise PackError(
+            [f"{source} is no whole tar archive: {error}. Make it again, plain or with gzip."]
+        ) from error
+
+
+class _Listed:
+    """A tarball's file; while its members are listed, no huge header is read into memory."""
+
+    def __init__(self, file: IO[bytes], source: Path) -> None:
+        self._file = file
+        self._source = source
+        self.most: int | None = _HEADER_BYTES
+        self.seek = file.seek
+        self.tell = file.tell
+
+    def read(self, size: int = -1) -> bytes:
+        if self.most is not None and size > self.most:
+            _refuse(
+                f"{self._source} has a header of {size:,} bytes at byte {self.tell():,}, where "
+                f"{self.most:,} are allowed. Make it again, without such names or attributes."
+            )
+        return self._file.read(size)
 
 
 def _gunzip(file: BinaryIO, spool: IO[bytes], source: Path) -> None:
@@ -197,18 +223,32 @@ def _gunzip(file: BinaryIO, spool: IO[bytes], source: Path) -> None:
     spool.seek(0)
 
 
-def _tar_contents(tar: tarfile.TarFile, plain: IO[bytes], source: Path) -> Contents:
+def _tar_contents(tar: tarfile.TarFile, listed: _Listed, source: Path) -> Contents:
     contents = Contents([], [])
     for seen, info in enumerate(tar, 1):
         if seen > MOST_ENTRIES:
             contents.faults.append(_too_many())
             return contents
+        if (
+            info.size > MOST_BYTES and not info.issparse()
+        ):  # before tarfile looks for what follows it
+            _refuse(f"{shown(info.name)} has {info.size:,} bytes by itself. {_LARGE}")
         _take_info(contents, tar, info)
-    # tarfile ends quietly at a damaged header; a whole archive ends with a block of zeros.
-    plain.seek(tar.offset)
-    if plain.read(_BLOCK) != bytes(_BLOCK):
-        contents.faults.append(f"{source} is damaged or cut at byte {tar.offset}. Fetch it again.")
+    listed.most = None
+    contents.faults.extend(_end_faults(listed, tar.offset, source))
     return _without_top(contents)
+
+
+def _end_faults(file: _Listed, end: int, source: Path) -> list[str]:
+    """Look behind the last member: tarfile ends quietly at a damaged header, and at any zeros."""
+    file.seek(end)
+    if file.read(_BLOCK) != bytes(_BLOCK):
+        return [f"{source} is damaged or cut at byte {end}. Fetch it again."]
+    while chunk := file.read(_CHUNK):
+        if any(chunk):
+            mend = "It may be two archives in one file; make it again, as one."
+            return [f"{source} goes on after its end at byte {end}. {mend}"]
+    return []
 
 
 def _take_info(contents: Contents, tar: tarfile.TarFile, info: tarfile.TarInfo) -> None:

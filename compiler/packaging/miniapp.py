@@ -1,15 +1,17 @@
 """A MiniApp's manifest.json and layout (W3C MiniApp Packaging and Manifest), every fault at once.
 
     manifest.json   app_id, name, icons[].src, pages[], platform_version.min_code,
-                    version.code (an integer, for order), version.name (the version, in a plan)
+                    version.code (an integer, for order), version.name (the version, in a plan);
+                    optional members are of their kind, where they are
     app.js app.css  beside it; each page `pages/x` is a set of files `pages/x.*`; so is a widget
+    pages/          is there; i18n/, if it is, holds files named by a language, as zh-Hans.json
 
-Rules that need the app's other versions (version.code must rise) come with signing.
+That version.code rises with the version is seen where other versions are known: version_codes.py.
 """
 
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,17 +27,33 @@ APP_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 APP_ID_RULE = "1 to 64 letters, digits and ._- (not . or .. alone)"
 VERSION_RULE = "1 to 4 dotted numbers, as 1.0.0.2"
 VERSION_CHARS = 128
+MOST_CODE = 2**53
+"""The highest version.code: what JSON numbers hold exactly everywhere."""
 
 _NO_MINIAPP = "If this bundle is no MiniApp, pack it with --kind bundle."
 _REQUIRED_FILES = ("app.js", "app.css")
+_PAGES, _I18N = "pages/", "i18n/"
+_LANGUAGE_FILE = re.compile(r"[A-Za-z]{2,8}(?:-[A-Za-z0-9]{1,8})*\.json\Z")  # BCP 47's shape
+
+_OPTIONAL: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "short_name": ("a text", lambda value: isinstance(value, str)),
+    "description": ("a text", lambda value: isinstance(value, str)),
+    "lang": ("a text", lambda value: isinstance(value, str)),
+    "dir": ("ltr, rtl or auto", lambda value: value in ("ltr", "rtl", "auto")),
+    "color_scheme": ("light, dark or auto", lambda value: value in ("light", "dark", "auto")),
+    "device_type": ("a list of texts", lambda value: _all_are(str, value)),
+    "req_permissions": ("a list of objects", lambda value: _all_are(dict, value)),
+    "window": ("an object", lambda value: isinstance(value, dict)),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a MiniApp says of itself: its app_id and its version.name, None when it has none."""
+    """What a MiniApp says of itself: its app_id, version.name and version.code, None for none."""
 
     app: str
     version: str | None
+    code: int | None = None
 
 
 def is_app_id(text: str) -> bool:
@@ -92,7 +110,10 @@ def stated(manifest: dict[str, Any]) -> Manifest | None:
     app, version = manifest.get("app_id"), _inside(manifest, "version", "name")
     if not isinstance(app, str):
         return None
-    return Manifest(app, version if isinstance(version, str) else None)
+    code = _inside(manifest, "version", "code")
+    return Manifest(
+        app, version if isinstance(version, str) else None, code if _is_code(code) else None
+    )
 
 
 def layout_faults(manifest: dict[str, Any], names: Collection[str], app: str | None) -> list[str]:
@@ -108,8 +129,21 @@ def layout_faults(manifest: dict[str, Any], names: Collection[str], app: str | N
             for name in _REQUIRED_FILES
             if name not in names
         ),
+        *_folder_faults(names),
         *_page_faults(manifest, names),
     ]
+
+
+def _folder_faults(names: Collection[str]) -> list[str]:
+    faults = []
+    if not any(name.startswith(_PAGES) for name in names):
+        faults.append(f"The folder {_PAGES} is missing beside {MANIFEST}. Put the pages into it.")
+    faults += [
+        f"{shown(name)} is not named by a language. Name it as {_I18N}en.json or {_I18N}zh-CN.json."
+        for name in sorted(names)
+        if name.startswith(_I18N) and not _LANGUAGE_FILE.match(name.removeprefix(_I18N))
+    ]
+    return faults
 
 
 def _id_faults(manifest: dict[str, Any], app: str | None) -> list[str]:
@@ -135,9 +169,9 @@ def _member_faults(manifest: dict[str, Any]) -> list[str]:
         faults.append(f"{MANIFEST}: an icon lacks src, a text. Give each icon its src.")
     for outer, inner in (("platform_version", "min_code"), ("version", "code")):
         value = _inside(manifest, outer, inner)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        if not _is_code(value):
             faults.append(
-                f"{MANIFEST} lacks {outer}.{inner}, an integer from 0 on. "
+                f"{MANIFEST} lacks {outer}.{inner}, an integer from 0 to 2^53. "
                 f'Write "{outer}": {{"{inner}": 1, …}}.'
             )
     version = _inside(manifest, "version", "name")
@@ -147,6 +181,11 @@ def _member_faults(manifest: dict[str, Any]) -> list[str]:
         faults.append(
             f"{MANIFEST}: version.name {shown(version)} is no version. Write {VERSION_RULE}."
         )
+    faults += [
+        f"{MANIFEST}: {name} is not {kind}. Write it so, or leave it out."
+        for name, (kind, fits) in _OPTIONAL.items()
+        if name in manifest and not fits(manifest[name])
+    ]
     return faults
 
 
@@ -186,6 +225,14 @@ def _page_faults(manifest: dict[str, Any], names: Collection[str]) -> list[str]:
 def _inside(manifest: dict[str, Any], outer: str, inner: str) -> Any:
     value = manifest.get(outer)
     return value.get(inner) if isinstance(value, dict) else None
+
+
+def _is_code(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= MOST_CODE
+
+
+def _all_are(kind: type, value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(each, kind) for each in value)
 
 
 def _is_text(value: Any) -> bool:

@@ -22,7 +22,7 @@ class PackageFile:
     """A local file that is a package: whose, which version, and the digest of its bytes.
 
     `suffix` is how its objects' names end, such as `.zip`; `media_type` is None where the suffix
-    tells it.
+    tells it. `code` is a MiniApp's version.code.
     """
 
     app: str
@@ -31,6 +31,7 @@ class PackageFile:
     digest: Digest
     suffix: str
     media_type: str | None
+    code: int | None = None
 
     @property
     def path(self) -> str:
@@ -77,7 +78,8 @@ def read_package(file: Path, app: str | None, version: str | None) -> PackageFil
         raise UploadError(f"{app!r:.200} is no app id. Use {APP_ID_RULE}.")
     if not is_version(version):
         raise UploadError(f"{version!r:.200} is no version. Write {VERSION_RULE}.")
-    return PackageFile(app, version, file, digest, suffix, MINIAPP if manifest else None)
+    media_type, code = (MINIAPP, manifest.code) if manifest else (None, None)
+    return PackageFile(app, version, file, digest, suffix, media_type, code)
 
 
 def _digest(file: Path) -> Digest:

@@ -1,7 +1,9 @@
 """A version's record in the plan's folder: packages/<app>/<version>.json.
 
     {
+      "code": 2,                             a MiniApp's version.code; others have none
       "format": 1,
+      "encryption": {"format": "age", "key_id": "coffee-2026", "recipients": ["age1…"]},
       "forms": [{"compression": "identity", "path": "files/ab/….zip", "sha256": "…", "size": 9}],
       "sha256": "…",                         hex, of the file as it is installed
       "signatures": [],
@@ -10,6 +12,10 @@
 
 The identity form is the file itself; gzip and zstd forms stand beside it, where they are smaller.
 A version's bytes never change: a record is written once, and other bytes are refused.
+
+With `encryption`, which an app's file asks for, every form's bytes are an age file, whose size and
+SHA-256 it has. When the recipients change, the next upload encrypts anew and writes the record
+again; what it says of the installed file stays.
 compiler/language/package_record.py reads records as a part of the plan.
 """
 
@@ -23,8 +29,9 @@ from pathlib import Path
 from typing import Any
 
 from compiler.atomic_file import atomic_file
+from compiler.packaging.encryption import read_encryption
 from compiler.packaging.upload_fault import UploadError, UploadRefusedError
-from compiler.plan import Form
+from compiler.plan import Encryption, Form
 from compiler.storage.store import Digest
 from gateway.version import PLAN_PARTS, parse_version
 
@@ -32,7 +39,7 @@ FORMAT = 1
 IDENTITY = "identity"
 COMPRESSIONS = (IDENTITY, "gzip", "zstd")
 
-_PLACE = re.compile(r"files/([0-9a-f]{2})/\1[0-9a-f]{62}(?:\.[a-z0-9]{1,16}){1,3}")
+_PLACE = re.compile(r"files/([0-9a-f]{2})/\1[0-9a-f]{62}(?:\.[a-z0-9]{1,16}){1,4}")
 
 
 def record_path(plan: Path, app: str, version: str) -> Path:
@@ -64,6 +71,7 @@ def read_record(record: Path, found: Digest) -> dict[str, Any] | None:
                 "Install a newer one."
             )
         _check_signatures(value)
+        secret = recorded_encryption(value)
         size, sha256, forms = value["size"], value["sha256"], recorded_forms(value)
         strays = [form for form in forms if not _is_place(form)]
     except FileNotFoundError:
@@ -88,7 +96,7 @@ def read_record(record: Path, found: Digest) -> dict[str, Any] | None:
             "Take it from Git again."
         )
     whole = [(form.size, form.sha256) for form in forms if form.compression == IDENTITY]
-    if whole != [(size, sha256)]:
+    if len(whole) != 1 or (whole == [(size, sha256)]) != (secret is None):
         raise UploadError(f"{record} names no identity form in files/. Take it from Git again.")
     return value
 
@@ -104,6 +112,11 @@ def recorded_forms(value: dict[str, Any]) -> tuple[Form, ...]:
     if len({form.compression for form in forms}) != len(forms):
         raise ValueError("a compression is recorded twice")
     return forms
+
+
+def recorded_encryption(value: dict[str, Any]) -> Encryption | None:
+    """Say how a record's forms are encrypted; None: not. Raises TypeError, ValueError."""
+    return read_encryption(value["encryption"]) if "encryption" in value else None
 
 
 def _check_signatures(value: dict[str, Any]) -> None:

@@ -3,7 +3,7 @@
 Python's zipfile promises no such thing over its versions, and cannot set the UTF-8 flag on every
 entry. All numbers are little-endian (APPNOTE 6.3 of the ZIP format, version 2.0):
 
-    each entry, in the order of its name's UTF-8 bytes
+    each entry, in the order of `place`
       local header   PK 3 4, needs 20, flags 0x0800 (UTF-8 name), method 0 (stored),
                      time 0, date 33 (1980-01-01), CRC-32, size, size, name's length, 0
       name, data
@@ -13,6 +13,11 @@ entry. All numbers are little-endian (APPNOTE 6.3 of the ZIP format, version 2.0
     end              PK 5 6, disk 0, number of entries twice, directory's size and offset, 0
 
 No extra fields, comments, folders or ZIP64.
+
+A reader takes any order; this one makes what travels small. Files of one kind side by side suit
+gzip's short memory (a third less). Where one file grows, the offsets of all that follow change in
+the directory, and every patch tells of each: so scripts, which change most, come last, and entries
+of one length come one after another, which makes those changes regular.
 """
 
 import struct
@@ -37,6 +42,19 @@ MOST_BYTES = 0xFFFF_FFFF - 1
 assert (_LOCAL.size, _CENTRAL.size, _END.size) == (30, 46, 22)
 
 
+_SCRIPTS = (".js", ".mjs", ".cjs")
+
+
+def place(name: str) -> tuple[bool, bytes, int, bytes]:
+    """Give the key that entries are sorted by: scripts last, then by kind, length and bytes.
+
+    A name's kind is what follows the first full stop of its last part: `d.ts` is one.
+    """
+    data = name.encode()
+    kind = data.rpartition(b"/")[2].partition(b".")[2]
+    return name.endswith(_SCRIPTS), kind, len(data), data
+
+
 @dataclass(frozen=True, slots=True)
 class _Entry:
     name: bytes
@@ -52,17 +70,20 @@ class _Entry:
 
 
 class StoredZip:
-    """Writes entries as they come: call `add` in the order of the names' bytes, then `finish`."""
+    """Writes entries as they come: call `add` in the order of `place`, then `finish`."""
 
     def __init__(self, write: Callable[[bytes], object]) -> None:
         self._write = write
         self._entries: list[_Entry] = []
+        self._last: tuple[bool, bytes, int, bytes] | None = None
         self._offset = 0
 
     def add(self, name: str, data: bytes) -> None:
-        """Write one entry. The names must rise, so that an order is never an accident."""
+        """Write one entry. The places must rise, so that an order is never an accident."""
+        here = place(name)
+        assert self._last is None or self._last < here, "places must rise"
+        self._last = here
         entry = _Entry(name.encode(), zlib.crc32(data), len(data), self._offset)
-        assert not self._entries or self._entries[-1].name < entry.name, "names must rise"
         self._entries.append(entry)
         self._put(_LOCAL.pack(b"PK\3\4", *entry.common()) + entry.name)
         self._put(data)

@@ -4,6 +4,8 @@ Workers are started by `subprocess`, never by fork (see store.py), in a process 
 so that Ctrl-C on a terminal reaches the command alone. Jobs are handed out in their order; the
 first that waits is given out once its memory is free. A worker that dies costs its job only, and
 one that takes too long is ended: sorting 10 MB of zeros, say, takes bsdiff a quarter of an hour.
+Identities that open encrypted packages go to workers over their pipes: what stands on a command
+line or in the environment, others on the machine may read.
 """
 
 import os
@@ -11,12 +13,14 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 
+from compiler.packaging.encryption import Identity
 from compiler.patching.job import Failure, Job, Outcome
 
 MOST_SECONDS = 1800.0
@@ -54,11 +58,12 @@ def work(
     at_once: int,
     memory: int,
     seconds: float = MOST_SECONDS,
+    identities: tuple[Identity, ...] = (),
 ) -> Iterator[tuple[Job, Outcome | None]]:
     """Do the jobs on the store at `place`; give each outcome as it comes, None when a job is done.
 
-    At most `at_once` run together, in `memory` bytes by estimate, for `seconds` each. Closing the
-    iterator ends them.
+    At most `at_once` run together, in `memory` bytes by estimate, for `seconds` each; `identities`
+    open what is encrypted. Closing the iterator ends them.
     """
     waiting, workers = deque(jobs), list[_Worker]()
     try:
@@ -67,7 +72,7 @@ def work(
                 job = waiting.popleft()
                 yield job, _too_large(job, memory)
                 yield job, None
-            _hand_out(waiting, workers, place, at_once, memory)
+            _hand_out(waiting, workers, partial(_start, place, identities), at_once, memory)
             busy = {worker.pipe: worker for worker in workers if worker.job is not None}
             if not busy:
                 return
@@ -84,7 +89,11 @@ def work(
 
 
 def _hand_out(
-    waiting: "deque[Job]", workers: list[_Worker], place: str, at_once: int, memory: int
+    waiting: "deque[Job]",
+    workers: list[_Worker],
+    start: Callable[[], _Worker],
+    at_once: int,
+    memory: int,
 ) -> None:
     free = memory - sum(worker.job.memory for worker in workers if worker.job is not None)
     while waiting and waiting[0].memory <= free:
@@ -92,7 +101,7 @@ def _hand_out(
         if worker is None:
             if len(workers) == at_once:
                 return
-            worker = _start(place)
+            worker = start()
             workers.append(worker)
         worker.job, worker.since = waiting.popleft(), time.monotonic()
         free -= worker.job.memory
@@ -131,7 +140,7 @@ def _give_up(
     yield job, None
 
 
-def _start(place: str) -> _Worker:
+def _start(place: str, identities: tuple[Identity, ...]) -> _Worker:
     ours, theirs = Pipe()
     path = os.environ.get("PYTHONPATH")
     with theirs:
@@ -143,6 +152,8 @@ def _start(place: str) -> _Worker:
             pass_fds=(theirs.fileno(),),
             process_group=0,
         )
+    with suppress(ConnectionError):  # one that died at once: its silence will be heard
+        ours.send(identities)
     return _Worker(process, ours)
 
 

@@ -10,7 +10,8 @@
           "from": "1.0.0.1",
           "from_sha256": "…", "to_sha256": "…",   hex, of the installed files
           "path": "files/ab/….bsdiff4",           the patch's object, named by its SHA-256
-          "sha256": "…", "size": 3621             of the patch itself
+          "sha256": "…", "size": 3621,            of that object
+          "encryption": {…}                       as in the target's record; the path ends in .age
         }
       ]
     }
@@ -26,8 +27,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from compiler.packaging.encryption import SUFFIX, encryption_member, read_encryption
 from compiler.patching.formats import FORMATS
 from compiler.patching.selection import Pair
+from compiler.plan import Encryption
 from compiler.storage.store import Store
 from gateway.errors import FormatError, StoreError
 
@@ -48,6 +51,7 @@ class Patch:
     size: int
     sha256: str | None = None
     path: str | None = None
+    encryption: Encryption | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +61,15 @@ class PatchIndex:
     patches: tuple[Patch, ...] = ()
 
     def find(self, pair: Pair, format: str) -> Patch | None:  # noqa: A002
-        """Give the patch of this pair's bytes, served or dropped, or None when there is none."""
+        """Give the patch of this pair's bytes, served or dropped, or None when there is none.
+
+        One that is served is encrypted as its target is.
+        """
         for patch in self.patches:
             if _place(patch) == (pair.old.version, format):
                 same = (pair.old.sha256, pair.new.sha256) == (patch.from_sha256, patch.to_sha256)
-                return patch if same else None
+                open_to_all = patch.path is None or patch.encryption == pair.new.encryption
+                return patch if same and open_to_all else None
         return None
 
     def having(self, patch: Patch) -> "PatchIndex":
@@ -75,9 +83,9 @@ def index_path(app: str, version: str) -> str:
     return f"patches/{app}/{version}.json"
 
 
-def patch_path(sha256: str, format: str) -> str:  # noqa: A002
+def patch_path(sha256: str, format: str, *, encrypted: bool = False) -> str:  # noqa: A002
     """Name a patch's object in the store, by the SHA-256 of its bytes."""
-    return f"files/{sha256[:2]}/{sha256}.{format}"
+    return f"files/{sha256[:2]}/{sha256}.{format}{SUFFIX if encrypted else ''}"
 
 
 def read_index(store: Store, app: str, version: str) -> PatchIndex:
@@ -120,7 +128,10 @@ def _dumped(index: PatchIndex) -> bytes:
         if patch.path is None:
             value["not_worth_it"].append(entry)
         else:
-            value["patches"].append(entry | {"path": patch.path, "sha256": patch.sha256})
+            entry |= {"path": patch.path, "sha256": patch.sha256}
+            if patch.encryption is not None:
+                entry["encryption"] = encryption_member(patch.encryption)
+            value["patches"].append(entry)
     return (json.dumps(value, indent=2, sort_keys=True) + "\n").encode()
 
 
@@ -155,7 +166,9 @@ def _dropped(entry: dict[str, Any]) -> Patch:
 
 def _patch(entry: dict[str, Any]) -> Patch:
     sha256 = _hex(entry["sha256"])
-    found = replace(_dropped(entry), sha256=sha256, path=patch_path(sha256, entry["format"]))
+    secret = read_encryption(entry["encryption"]) if "encryption" in entry else None
+    path = patch_path(sha256, entry["format"], encrypted=secret is not None)
+    found = replace(_dropped(entry), sha256=sha256, path=path, encryption=secret)
     if entry["path"] != found.path:
         raise ValueError(entry)
     return found

@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from compiler.plan import App, Package, State
+from compiler.plan import App, Encryption, Package, State
 from gateway.version import VersionKey
 
 MOST_UNCOUNTED = 10
@@ -23,12 +23,17 @@ WORTH_PERCENT = 60
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One version's installed file: `path` in the store, `size` in bytes, `sha256` in hex."""
+    """One version's installed file: `path` in the store, `size` in bytes, `sha256` in hex.
+
+    With `encryption` the object at `path` is an age file, of `stored` bytes.
+    """
 
     version: str
     path: str
     size: int
     sha256: str
+    encryption: Encryption | None = None
+    stored: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +138,9 @@ def _pair(app: str, old: Package, new: Package, phones: int | None) -> Pair:
 
 
 def _source(package: Package) -> Source:
-    assert package.record is not None
-    path = next(form.path for form in package.record.forms if form.compression == "identity")
-    return Source(package.version, path, package.record.size, package.record.sha256)
+    record = package.record
+    assert record is not None
+    whole = next(form for form in record.forms if form.compression == "identity")
+    return Source(
+        package.version, whole.path, record.size, record.sha256, record.encryption, whole.size
+    )

@@ -91,6 +91,23 @@ class Mirror:
             for batch in batches(keys, BATCH_KEYS)
         )
 
+    def names(self, key: str) -> set[str]:
+        """Give the members of a set of names."""
+        with self._asking():
+            return {name.decode("utf-8", "replace") for name in self._link.smembers(key)}
+
+    def numbers(self, keys: Iterable[str]) -> Iterator[tuple[str, dict[str, int]]]:
+        """Read hashes of numbers: each key with its numbers by name."""
+        for batch in batches(keys, BATCH_KEYS):
+            found = self._pipeline(("HGETALL", key) for key in batch)
+            for key, fields in zip(batch, found, strict=True):
+                yield key, {name.decode(): int(number) for name, number in fields.items()}
+
+    def distinct(self, keys: Iterable[str]) -> Iterator[tuple[str, int]]:
+        """Estimate how many distinct subjects were added to each HyperLogLog, to 1 % or so."""
+        for batch in batches(keys, BATCH_KEYS):
+            yield from zip(batch, self._pipeline(("PFCOUNT", key) for key in batch), strict=True)
+
     def every(self, kind: str) -> Iterator[str]:
         """Give all keys of a kind (`blob` or `bucket`), perhaps one twice."""
         with self._asking():

@@ -37,6 +37,7 @@ def _check(user: str, *apps: str, **more: Any) -> dict[str, Any]:
 
 
 JSON = orjson.dumps(_check("nobody"))
+REPORT = orjson.dumps({"reports": [{"app": APP, "release": "stable", "event": "failed"}, {}]})
 PACKED = "Content-Type: application/msgpack"
 WANTS = "Accept: application/msgpack"
 CHUNKED = b"POST /v1/check HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -52,6 +53,9 @@ REQUESTS: dict[str, bytes] = {
     "keep-alive": _post(JSON, "Connection: keep-alive"),
     "dry run": _post(orjson.dumps(_check("u-3", dry_run=True))),
     "get": f"GET /v1/check/{APP}?user=u-4 HTTP/1.1\r\nHost: x\r\n\r\n".encode(),
+    "report": _post(REPORT, first="POST /v1/report HTTP/1.1"),
+    "packed report": _post(REPORT, WANTS, first="POST /v1/report HTTP/1.1"),
+    "no report": _post(b"{}", first="POST /v1/report HTTP/1.1"),
     "openapi": b"HEAD /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n",
     "not found": b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n",
     "not allowed": b"GET /v1/check HTTP/1.1\r\nHost: x\r\n\r\n",
