@@ -1,0 +1,73 @@
+"""What is asked of a gateway and told to it: POST /v1/check and POST /v1/report."""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import urllib3
+
+from loadtest.client.answer import Answer, read_answer
+from loadtest.client.fault import UnusableError
+from loadtest.client.limits import Limits
+
+_ANSWER_SECONDS = 30.0
+_CHUNK = 1 << 16
+
+
+class Gateway:
+    """A gateway by its base URL."""
+
+    def __init__(self, url: str, pool: urllib3.PoolManager, limits: Limits) -> None:
+        self._url = url.rstrip("/")
+        self._pool = pool
+        self._limits = limits
+
+    def check(self, phone: Mapping[str, Any], apps: Mapping[str, str | None]) -> Answer:
+        """Ask about apps, by the versions installed. Raises UnusableError for no good answer."""
+        status, body = self._post("/v1/check", {**phone, "apps": dict(apps)})
+        if status != 200:
+            raise UnusableError(f"the gateway answered with status {status}")
+        return read_answer(body)
+
+    def report(self, phone: Mapping[str, Any], reports: Sequence[Mapping[str, Any]]) -> bool:
+        """Tell what happened; say whether it is done with.
+
+        False: to be told again later. What a gateway refuses for what it is (400, 413) is not.
+        """
+        who = {name: phone[name] for name in ("device", "user") if name in phone}
+        try:
+            status, _ = self._post("/v1/report", {**who, "reports": list(reports)})
+        except UnusableError:
+            return False
+        return 200 <= status < 300 or status in (400, 413)
+
+    def _post(self, path: str, value: Mapping[str, Any]) -> tuple[int, bytes]:
+        """Give the status and the body that came. Raises UnusableError when none did."""
+        try:
+            response = self._pool.request(
+                "POST",
+                self._url + path,
+                body=json.dumps(value).encode(),
+                headers={"Content-Type": "application/json", "Accept": "application/json"},
+                preload_content=False,
+                decode_content=False,
+                redirect=False,
+                retries=False,
+                timeout=self._limits.silence_seconds,
+            )
+            body = self._body(response)
+        except (urllib3.exceptions.HTTPError, ValueError, OSError) as error:
+            raise UnusableError(f"the gateway gave no answer ({type(error).__name__})") from error
+        return response.status, body
+
+    def _body(self, response: urllib3.BaseHTTPResponse) -> bytes:
+        """Read a body. Raises UnusableError for one that is too long or too slow."""
+        deadline = time.monotonic() + _ANSWER_SECONDS
+        body = bytearray()
+        while chunk := response.read1(_CHUNK):
+            body += chunk
+            if len(body) > self._limits.answer_bytes or time.monotonic() > deadline:
+                response.close()  # or the next request would read what is left
+                raise UnusableError("the gateway's answer is too long, or too slow")
+        return bytes(body)
