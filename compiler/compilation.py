@@ -11,6 +11,7 @@ from compiler.image import Image, build_image
 from compiler.language.reading import Reading, read_folder
 from compiler.lists.allowlist import ListIds, read_ids
 from compiler.lists.stored_list import stored_ids, stored_size
+from compiler.patching.catalogue import read_catalogue
 from compiler.plan import ListSource, Plan
 from compiler.progress import Progress, quiet
 from compiler.storage.spool import Spool
@@ -158,5 +159,6 @@ def compile_folder(
         yield from loading.lists()
         _ = loading.result().plan  # raises when a list has errors, before the tables are made
 
-    image = build_image(plan, usable(), withdrawals, progress, Spool())
+    patches = read_catalogue(store, plan) if store is not None else {}
+    image = build_image(plan, usable(), withdrawals, progress, Spool(), patches)
     return image, loading.result()

@@ -28,7 +28,7 @@ class Image:
     """The tree of blobs below `root`, the digest of the contents blob.
 
     `blobs` holds all of them by digest: contents, settings, programs, sets, shards, packs, the
-    plan tree, plan files and the lists' ids.
+    plan tree, plan files, patches and the lists' ids.
     """
 
     root: bytes
@@ -43,8 +43,9 @@ def build_image(
     withdrawals: Sequence[layout.Withdrawal] = (),
     progress: Progress = quiet,
     blobs: MutableMapping[bytes, bytes] | None = None,
+    patches: Mapping[str, layout.Patches] | None = None,
 ) -> Image:
-    """Compile a plan. `lists` are the read ids of all its lists of ids.
+    """Compile a plan. `lists` are the read ids of all its lists of ids, `patches` those by app.
 
     `lists` may be a generator, so that one list's ids are in memory at a time. The image's blobs
     are put into `blobs`, if given, which is empty.
@@ -72,7 +73,7 @@ def build_image(
     if not all(source.regex for source in plan.lists):
         table = build_membership(plan.workspace.name, texts(), progress, found)
         membership = table.membership
-    return _assemble(plan, files, membership, found, withdrawals)
+    return _assemble(plan, files, membership, found, withdrawals, patches or {})
 
 
 def rebuild_image(
@@ -98,7 +99,10 @@ def rebuild_image(
     if membership is not None:
         for digest in (membership["sets"], *membership["shards"], *membership["packs"]):
             found[digest] = blob(digest)
-    return _assemble(reading.plan, tree["lists"], membership, found, withdrawals)
+    patches: dict[str, layout.Patches] = {
+        app: layout.decode(layout.Patches, blob(digest)) for app, digest in tree["patches"].items()
+    }
+    return _assemble(reading.plan, tree["lists"], membership, found, withdrawals, patches)
 
 
 def _assemble(
@@ -107,6 +111,7 @@ def _assemble(
     membership: layout.Membership | None,
     found: MutableMapping[bytes, bytes],
     withdrawals: Sequence[layout.Withdrawal],
+    patches: Mapping[str, layout.Patches],
 ) -> Image:
     apps = [withdraw(app, withdrawals) for app in plan.apps]
     faults = [*_unusable(plan)]
@@ -131,12 +136,15 @@ def _assemble(
     tree: layout.Tree = {
         "files": {path: keep(text.encode()) for path, text in sorted(plan.files.items())},
         "lists": lists,
+        "patches": {
+            app: keep(layout.encode(layout.Patches, each)) for app, each in sorted(patches.items())
+        },
         "withdrawals": _still_needed(plan, withdrawals),
     }
     contents: layout.Contents = {
         "format": layout.FORMAT,
         "settings": keep(layout.encode(layout.Settings, _settings(plan))),
-        "programs": {app.id: keep(_program(app, plan)) for app in apps},
+        "programs": {app.id: keep(_program(app, plan, patches)) for app in apps},
         "membership": membership,
         "plan": keep(layout.encode(layout.Tree, tree)),
     }
@@ -161,9 +169,10 @@ def _list_entry(source: ListSource) -> layout.ListEntry:
     return {"of": source.of, "regex": list(source.regex)}
 
 
-def _program(app: App, plan: Plan) -> bytes:
+def _program(app: App, plan: Plan, patches: Mapping[str, layout.Patches]) -> bytes:
     """Compile an app, and open the result as a gateway will: it decodes at the first check only."""
-    blob = layout.encode(layout.Program, lower_app(app))
+    known = patches[app.id]["patches"] if app.id in patches else {}
+    blob = layout.encode(layout.Program, lower_app(app, known))
     bits = {source.name: at for at, source in enumerate(plan.lists)}
     Program(layout.decode(layout.Program, blob), bits, Memory())
     return blob
@@ -203,6 +212,7 @@ def _settings(plan: Plan) -> layout.Settings:
             {
                 "regions": [region.casefold() for region in rule.regions],
                 "bases": list(rule.bases),
+                "expires": rule.expires,
             }
             for rule in workspace.cdn
         ],

@@ -5,7 +5,7 @@ version bound, the gap between two bounds, …). Each class gets the bitmap of t
 accept it, by set algebra on bitmaps; reference.py says independently what a condition means.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -38,14 +38,20 @@ def offered(app: App) -> list[Release]:
     return live
 
 
-def lower_app(app: App) -> layout.Program:
-    """Compile one app. The plan must have been checked, its offered packages have records."""
+def lower_app(app: App, patches: Mapping[str, list[layout.PatchEntry]]) -> layout.Program:
+    """Compile one app. The plan must have been checked, its offered packages have records.
+
+    `patches` are those that lead to a version.
+    """
     ranked = offered(app)
     by_version = {package.version: package for package in app.packages}
     versions = list(dict.fromkeys(release.package for release in ranked))
     return {
         "app": app.id,
-        "packages": [_package(by_version[version]) for version in versions],
+        "packages": [
+            _package(by_version[version], patches.get(version, [])) for version in versions
+        ],
+        "versions": sorted(package.version for package in app.packages),
         "withdrawn": sorted(package.version for package in app.packages if package.withdrawn),
         "releases": [
             {
@@ -74,9 +80,10 @@ def lower_app(app: App) -> layout.Program:
     }
 
 
-def _package(package: Package) -> layout.PackageEntry:
+def _package(package: Package, patches: list[layout.PatchEntry]) -> layout.PackageEntry:
     record = package.record
     assert record is not None
+    secret = record.encryption
     return {
         "version": package.version,
         "download": package.download,
@@ -93,6 +100,8 @@ def _package(package: Package) -> layout.PackageEntry:
             }
             for form in record.forms
         ],
+        "encryption": {"format": secret.format, "key_id": secret.key_id} if secret else None,
+        "patches": patches,
         "signatures": list(record.signatures),
     }
 

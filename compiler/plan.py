@@ -125,13 +125,38 @@ class Form:
 
 
 @dataclass(frozen=True, slots=True)
+class Encryption:
+    """How downloads are encrypted: `format` is age, `key_id` names the newest identity for it.
+
+    `recipients` are all whom they were encrypted to, the newest first.
+    """
+
+    format: str
+    key_id: str
+    recipients: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """Devices that hold one identity: its name in the plan, and its public half (age1…)."""
+
+    key: str
+    recipient: str
+
+
+@dataclass(frozen=True, slots=True)
 class PackageRecord:
-    """What `upload` wrote down of one version: packages/<app>/<version>.json."""
+    """What `upload` wrote down of one version: packages/<app>/<version>.json.
+
+    `size` and `sha256` are of the file as it is installed; with `encryption` every form's bytes
+    are encrypted.
+    """
 
     size: int
     sha256: str
     forms: tuple[Form, ...]
     signatures: tuple[str, ...] = ()
+    encryption: Encryption | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +177,10 @@ class Package:
 
 @dataclass(frozen=True, slots=True)
 class App:
-    """A mini program or bundle, with its packages and releases in the order of the file."""
+    """A mini program or bundle, with its packages and releases in the order of the file.
+
+    `encryption` names whom its packages are encrypted to, the newest first; empty: not encrypted.
+    """
 
     id: str
     name: str
@@ -160,6 +188,7 @@ class App:
     packages: tuple[Package, ...]
     releases: tuple[Release, ...]
     span: Span = field(default=NOWHERE, compare=False, repr=False)
+    encryption: tuple[Recipient, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,10 +210,14 @@ class ListSource:
 
 @dataclass(frozen=True, slots=True)
 class CdnRule:
-    """For clients whose region matches one of `regions` (`*` and `?` allowed): ordered bases."""
+    """For clients whose region matches one of `regions` (`*` and `?` allowed): ordered bases.
+
+    With `expires`, URLs are signed and hold for so many seconds at least.
+    """
 
     regions: tuple[str, ...]
     bases: tuple[str, ...]
+    expires: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

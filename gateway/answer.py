@@ -1,9 +1,11 @@
 """Answers as ready-made bytes: what is said of one app, in JSON and in MessagePack.
 
-An answer depends on the release that won, on how the installed version relates to it, on the CDN of
-the client's region, and on what the client can open; it is rendered at its first use and kept.
+An answer depends on the release that won, on how the installed version relates to it, on the CDN
+of the client's region, and on what the client can open; it is rendered at its first use and kept.
+Where the CDN wants signed URLs, it is rendered anew for each of their periods.
 """
 
+from collections.abc import Callable, Iterable
 from enum import StrEnum
 from typing import Any
 
@@ -11,19 +13,23 @@ import msgpack
 import orjson
 
 from gateway import layout
-from gateway.version import VersionKey
+from gateway.version import VersionKey, parse_version
 
-Outcome = tuple[str, str, str]
-"""What is counted of an answer: app, release id or "", status. A stranger's app is ""."""
+Outcome = tuple[str, str, str, str]
+"""What is counted of an answer: app, release id or "", status, installed version.
 
+A stranger's app is "". The version is as the plan writes it, "" for none, OTHER for a stranger's.
+"""
+
+OTHER = "other"
 
 IDENTITY = "identity"
 """The form of a package that is installed as it is downloaded; every package has it."""
 
-_OPENED = {"gzip": 1, "zstd": 2}
+_OPENED = {"gzip": 1, "zstd": 2, "bsdiff4": 4, "zstd-patch": 8}
 """The bits of what a client may name in `accept`; any client opens the identity form."""
 
-UNSAID = _OPENED["gzip"]
+UNSAID = _OPENED["gzip"] | _OPENED["bsdiff4"]
 """What a client opens that does not say."""
 
 
@@ -55,13 +61,9 @@ class Answer:
 
     __slots__ = ("json", "msgpack", "outcome")
 
-    def __init__(self, content: dict[str, Any], outcome: Outcome) -> None:
-        # A copy, as what orjson gives holds on to the 4 KiB that it was written in.
-        self.json: bytes = memoryview(orjson.dumps(content)).tobytes()
-        info = content.get("info")
-        if isinstance(info, orjson.Fragment):
-            content = content | {"info": orjson.loads(orjson.dumps(info))}
-        self.msgpack: bytes = msgpack.packb(content)
+    def __init__(self, json: bytes, msgpack: bytes, outcome: Outcome) -> None:
+        self.json = json
+        self.msgpack = msgpack
         self.outcome = outcome
 
 
@@ -84,27 +86,22 @@ def status_of(
     return Status.LATEST, False
 
 
-def render(
-    app: str,
-    status: Status,
+def offer(
+    release: layout.ReleaseEntry,
+    package: layout.PackageEntry,
+    urls: Callable[[str], list[str]],
+    *,
     forced: bool,
-    release: layout.ReleaseEntry | None,
-    package: layout.PackageEntry | None,
-    bases: list[str],
+    installed: VersionKey | None,
     opened: int,
-) -> Answer:
-    """Render the answer for one app. A release and its package come together or not at all.
+) -> dict[str, Any]:
+    """Give the members of an answer that offers a release: of an update or a rollback.
 
-    Offered is the package's smallest form among those that the client opens, as `accepted` says.
+    Named are the smallest form of the package that the client opens, as `accepted` says, and the
+    smallest patch from what it has `installed`, if that is smaller. `urls` gives the ordered URLs
+    of a path.
     """
-    if status not in (Status.UPDATE, Status.ROLLBACK):
-        outcome = (app, release["id"] if release else "", status.value)
-        return Answer({"app": app, "status": status.value}, outcome)
-    assert release is not None
-    assert package is not None
     content: dict[str, Any] = {
-        "app": app,
-        "status": status.value,
         "version": package["version"],
         "release": release["id"],
         "upgrade": "force" if forced else release["upgrade"],
@@ -120,17 +117,49 @@ def render(
     content["package"] = {
         "size": package["size"],
         "sha256": package["sha256"],
-        "urls": [f"{base}/{form['path']}" for base in bases],
+        "urls": urls(form["path"]),
     }
     if form["compression"] != IDENTITY:
-        content["package"] |= {
-            "compression": form["compression"],
-            "transfer_size": form["size"],
-            "transfer_sha256": form["sha256"],
+        content["package"]["compression"] = form["compression"]
+    if form["compression"] != IDENTITY or package["encryption"] is not None:
+        content["package"] |= _transfer(form)
+    patch = _smallest_patch(package["patches"], installed, opened)
+    if patch is not None and patch["size"] < form["size"]:
+        content["patch"] = {
+            "from": patch["installed"],
+            "format": patch["format"],
+            "urls": urls(patch["path"]),
+            **_transfer(patch),
         }
+    if package["encryption"] is not None:
+        content["encryption"] = package["encryption"]
     if package["signatures"]:
         content["signatures"] = package["signatures"]
-    return Answer(content, (app, release["id"], status.value))
+    return content
+
+
+def render(app: str, status: Status, offered: dict[str, Any]) -> tuple[bytes, bytes]:
+    """Write the answer for one app in JSON and in MessagePack; `offered` as `offer` gives it."""
+    content = {"app": app, "status": status.value, **offered}
+    # A copy, as what orjson gives holds on to the 4 KiB that it was written in.
+    json = memoryview(orjson.dumps(content)).tobytes()
+    info = content.get("info")
+    if isinstance(info, orjson.Fragment):
+        content["info"] = orjson.loads(orjson.dumps(info))
+    return json, msgpack.packb(content)
+
+
+def _smallest_patch(
+    patches: Iterable[layout.PatchEntry], installed: VersionKey | None, opened: int
+) -> layout.PatchEntry | None:
+    """Choose among the patches from a version those that the client opens, and of these one."""
+    able = (patch for patch in patches if _OPENED.get(patch["format"], 0) & opened)
+    found = [patch for patch in able if parse_version(patch["installed"]) == installed]
+    return min(found, key=lambda patch: (patch["size"], patch["format"]), default=None)
+
+
+def _transfer(form: layout.FormEntry | layout.PatchEntry) -> dict[str, Any]:
+    return {"transfer_size": form["size"], "transfer_sha256": form["sha256"]}
 
 
 def _is_opened(form: layout.FormEntry, opened: int) -> bool:
@@ -138,8 +167,8 @@ def _is_opened(form: layout.FormEntry, opened: int) -> bool:
     return compression == IDENTITY or _OPENED.get(compression, 0) & opened != 0
 
 
-UNKNOWN: Outcome = ("", "", Status.UNKNOWN.value)
-INVALID: Outcome = ("", "", Status.INVALID.value)
+UNKNOWN: Outcome = ("", "", Status.UNKNOWN.value, "")
+INVALID: Outcome = ("", "", Status.INVALID.value, "")
 
 
 def refusal(app: str, detail: str | None, *, packed: bool) -> bytes:

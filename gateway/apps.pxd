@@ -12,6 +12,6 @@ cdef class Entry:
 @cython.final
 cdef class Apps:
     cdef readonly dict programs, known, bits
-    cdef readonly list cdn
+    cdef readonly object cdn
     cdef object _blob, _memory
 

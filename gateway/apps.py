@@ -1,17 +1,24 @@
 """The apps of an epoch: each one's program, and the answers made from it so far. Pure."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+from weakref import ref
 
 from gateway import layout
-from gateway.answer import Answer, render, status_of
+from gateway.answer import OTHER, Answer, Status, offer, render, status_of
+from gateway.cdn import Cdn
 from gateway.errors import FormatError
 from gateway.program import NO_RELEASE, Program
 from gateway.remembered import Memory, Remembered
-from gateway.version import parse_version
+from gateway.version import VersionKey, parse_version
 
 BIG_BYTES = 32_768
 """Programs from here on are decoded when an epoch is built; smaller ones, which take a millisecond
 at most, at their first check."""
+
+_Made = tuple[int, int, Status, bool, VersionKey | None, int]
+"""What an answer's bytes depend on: rank, place, status, force, what is patched, what is opened."""
 
 
 class Source:
@@ -39,28 +46,56 @@ class Entry:
     __slots__ = ("answers", "lists", "program", "source")
 
     def __init__(
-        self, program: Program, source: Source, lists: int, cdn: list[list[str]], memory: Memory
+        self, program: Program, source: Source, lists: int, cdn: Cdn, memory: Memory
     ) -> None:
         self.program = program
         self.source = source
         self.lists = lists
-        rendered: dict[tuple[int, int, str, bool, int], Answer] = {}
+        self.answers = _answers(program, source, cdn, memory)
 
-        def work_out(key: tuple[int, int, str | None, int]) -> Answer:
-            rank, bases, installed, opened = key
-            offered = rank != NO_RELEASE
-            target = program.targets[rank] if offered else None
-            version = parse_version(installed) if installed is not None else None
-            status, forced = status_of(version, target, program.withdrawn)
-            made = (rank, bases, status.value, forced, opened)
-            if made not in rendered:
-                release, package = source.release(rank) if offered else (None, None)
-                rendered[made] = render(
-                    program.app, status, forced, release, package, cdn[bases], opened
-                )
-            return rendered[made]
 
-        self.answers = Remembered(work_out, memory)
+def _answers(program: Program, source: Source, cdn: Cdn, memory: Memory) -> Remembered:
+    """Map (rank, place of the CDN, installed version as sent, what the client opens) to an Answer.
+
+    All whose answers are the same share the bytes. Those of a period that is over are forgotten.
+    """
+    rendered: dict[_Made, tuple[bytes, bytes]] = {}
+    period = 0
+
+    def work_out(key: tuple[int, int, str | None, int]) -> Answer:
+        nonlocal period
+        rank, place, text, opened = key
+        if cdn.period(place) > period:
+            period = cdn.period(place)
+            rendered.clear()
+            forget()
+        installed = parse_version(text) if text is not None else None
+        target = program.targets[rank] if rank != NO_RELEASE else None
+        status, forced = status_of(installed, target, program.withdrawn)
+        made = (rank, place, status, forced, program.patched.get(installed), opened)
+        if made not in rendered:
+            rendered[made] = render(program.app, status, offered(made))
+        version = "" if installed is None else program.versions.get(installed, OTHER)
+        release = program.releases[rank] if rank != NO_RELEASE else ""
+        return Answer(*rendered[made], (program.app, release, status.value, version))
+
+    def offered(made: _Made) -> dict[str, Any]:
+        rank, place, status, forced, installed, opened = made
+        if status not in (Status.UPDATE, Status.ROLLBACK):
+            return {}
+        release, package = source.release(rank)
+        urls = partial(cdn.urls, place)
+        return offer(release, package, urls, forced=forced, installed=installed, opened=opened)
+
+    answers = Remembered(work_out, memory)
+    known = ref(answers)  # no cycle: nobody would collect it (see follower.py)
+
+    def forget() -> None:
+        table = known()
+        if table is not None:
+            table.forget()
+
+    return answers
 
 
 class Apps:
@@ -73,7 +108,7 @@ class Apps:
     def __init__(
         self,
         programs: Mapping[str, bytes],
-        settings: layout.Settings,
+        cdn: Cdn,
         bits: Mapping[str, int],
         blob: Callable[[bytes], layout.Blob],
         memory: Memory,
@@ -81,7 +116,7 @@ class Apps:
     ) -> None:
         self.programs = programs
         self.bits = bits
-        self.cdn = [*(list(each["bases"]) for each in settings["cdn"]), []]
+        self.cdn = cdn
         self._blob = blob
         self._memory = memory
         self.known: dict[str, Entry] = {}
@@ -119,6 +154,6 @@ class Apps:
         """Tell whether an app's entry is what it would be if it were made anew."""
         return (
             self.programs[app] == previous.programs[app]
-            and self.cdn == previous.cdn
+            and self.cdn is previous.cdn
             and all(self.bits.get(name) == previous.bits[name] for name in entry.program.lists)
         )

@@ -3,7 +3,7 @@
 import os
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -16,6 +16,7 @@ T = TypeVar("T")
 
 MAX_NAME = 64
 MAX_WORKERS = 256
+MIN_SECRET_CHARS = 16
 _NAME_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
 
 
@@ -61,6 +62,9 @@ NAME = Variable("TIDEGATE_NAME", "", "this gateway's name among others; HOSTNAME
 WORKERS = Variable(
     "TIDEGATE_WORKERS", "1", "processes that serve; auto: one for each core that it may use"
 )
+URL_SECRET = Variable(
+    "TIDEGATE_URL_SECRET", "", "signs the URLs of a CDN rule with `expires`, as the CDN checks them"
+)
 DRAIN = Variable(
     "TIDEGATE_DRAIN_SECONDS", "5", "after SIGTERM: serve on, while balancers see /health/ready"
 )
@@ -87,6 +91,7 @@ VARIABLES = (
     TRUSTED_KEYS,
     NAME,
     WORKERS,
+    URL_SECRET,
     DRAIN,
     LOOKUP_TIMEOUT,
     LOOKUPS,
@@ -117,6 +122,7 @@ class Config:
     trusted: tuple[PublicKey, ...]
     name: str
     workers: int
+    url_secret: str | None = field(repr=False)
     drain_seconds: float
     lookup_timeout_ms: int
     lookups: int
@@ -148,6 +154,7 @@ def read_config(environ: Mapping[str, str]) -> Config:
         trusted=read(TRUSTED_KEYS, _trusted, ()),
         name=read(NAME, _name, ""),
         workers=read(WORKERS, _workers, 1),
+        url_secret=read(URL_SECRET, _secret, None),
         drain_seconds=read(DRAIN, _seconds, 0.0),
         lookup_timeout_ms=read(LOOKUP_TIMEOUT, _count(1, 10_000), 0),
         lookups=read(LOOKUPS, _count(1, 1_000_000), 0),
@@ -230,6 +237,12 @@ def _trusted(text: str) -> tuple[PublicKey, ...]:
     if not keys:
         raise ValueError("there is no key in it. Unset it to trust any key, or add name:base64.")
     return keys
+
+
+def _secret(text: str) -> str | None:
+    if 0 < len(text) < MIN_SECRET_CHARS:
+        raise ValueError(f"it has under {MIN_SECRET_CHARS} characters, so that it can be guessed.")
+    return text or None
 
 
 def _workers(text: str) -> int:

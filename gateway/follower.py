@@ -179,7 +179,7 @@ class Follower:
 
     async def _load(self, digest: bytes, fetched: Fetch, shelf: Shelf | None) -> Loading:
         config = self._config
-        rules = Rules(config.workspace, config.trusted, self._highest)
+        rules = Rules(config.workspace, config.trusted, self._highest, config.url_secret)
         loading = Loading(digest, rules, shelf or {}, self._partial, self._blobs)
         try:
             while missing := await asyncio.to_thread(loading.missing):

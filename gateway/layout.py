@@ -8,7 +8,8 @@ Everything is a *blob*: immutable bytes, named by their SHA-256. One epoch is a 
                                       ├─► H shard of buckets    (one for 240 buckets)
                                       │     └─► bucket          (Redis only, by its short digest)
                                       ├─► pack of buckets       (store only, one for one shard)
-                                      └─► T plan tree ─► plan files and list ids as plain text
+                                      └─► T plan tree ─┬─► plan files and list ids as plain text
+                                       └─► A patches        (one an app that has some)
 
 Frame. Every lettered blob starts with 16 bytes; numbers are big-endian unless said otherwise:
 
@@ -19,10 +20,10 @@ Frame. Every lettered blob starts with 16 bytes; numbers are big-endian unless s
     8   8  XXH3-64 of the payload (finds damage cheaply; SHA-256 and the signature prove origin)
     16  …  payload
 
-The payload of E, C, S, P, M, T and D is one MessagePack map whose fields are the TypedDicts below:
-they are the document, the types that mypy checks, and what `decode` holds every blob to. A field
-missing, unknown or of another type is a FormatError. Map keys are written in sorted order, so
-equal data gives equal bytes.
+The payload of E, C, S, P, M, T, A and D is one MessagePack map whose fields are the TypedDicts
+below: they are the document, the types that mypy checks, and what `decode` holds every blob to. A
+field missing, unknown or of another type is a FormatError. Map keys are written in sorted order,
+so equal data gives equal bytes.
 
 Bitmaps are little-endian byte strings without trailing zeros: bit i (value 2**i) is the release of
 rank i, rank 0 being the strongest; so the AND of bitmaps holds the candidates, and the lowest set
@@ -180,6 +181,23 @@ class FormEntry(TypedDict):
     path: str
 
 
+class EncryptionEntry(TypedDict):
+    """How the bytes at every path of a package are encrypted, and for whose key."""
+
+    format: str
+    key_id: str
+
+
+class PatchEntry(TypedDict):
+    """A patch from the `installed` version's file; `path` is appended to a CDN base."""
+
+    installed: str
+    format: str
+    size: int
+    sha256: str
+    path: str
+
+
 class PackageEntry(TypedDict):
     """A package that some release of the program offers; `info` is JSON text."""
 
@@ -190,6 +208,8 @@ class PackageEntry(TypedDict):
     size: int
     sha256: str
     forms: list[FormEntry]
+    encryption: EncryptionEntry | None
+    patches: list[PatchEntry]
     signatures: list[str]
 
 
@@ -202,10 +222,11 @@ class ReleaseEntry(TypedDict):
 
 
 class Program(TypedDict):
-    """The compiled decision tables of one app."""
+    """The compiled decision tables of one app; `versions` are those that phones may have."""
 
     app: str
     packages: list[PackageEntry]
+    versions: list[str]
     withdrawn: list[str]
     releases: list[ReleaseEntry]
     schedule: Schedule
@@ -216,10 +237,14 @@ class Program(TypedDict):
 
 
 class Cdn(TypedDict):
-    """The ordered bases for regions that match one of the patterns (case folded)."""
+    """The ordered bases for regions that match one of the patterns (case folded).
+
+    With `expires`, URLs are signed and hold for so many seconds at least (secure_link.py).
+    """
 
     regions: list[str]
     bases: list[str]
+    expires: int | None
 
 
 class ListEntry(TypedDict):
@@ -286,11 +311,21 @@ class Withdrawal(TypedDict):
     version: str
 
 
+class Patches(TypedDict):
+    """What was known of an app's patches: by the version that they lead to."""
+
+    patches: dict[str, list[PatchEntry]]
+
+
 class Tree(TypedDict):
-    """The plan's text by file, its lists by name, and what is laid over it."""
+    """The plan's text by file, its lists by name, and what is laid over it.
+
+    `patches` names for each app with patches the A blob of what was known of them.
+    """
 
     files: dict[str, bytes]
     lists: dict[str, ListFile]
+    patches: dict[str, bytes]
     withdrawals: list[Withdrawal]
 
 
@@ -338,6 +373,7 @@ _KINDS: dict[type, bytes] = {
     Program: b"P",
     Sets: b"M",
     Tree: b"T",
+    Patches: b"A",
     Compiled: b"D",
 }
 _SHARD = b"H"

@@ -7,7 +7,7 @@ snapshot = loading.build(previous)
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gateway import layout, snapshot
 from gateway.errors import FormatError, StoreError
@@ -25,11 +25,15 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What a gateway demands of every epoch; `highest` is the highest that it has served."""
+    """What a gateway demands of every epoch; `highest` is the highest that it has served.
+
+    With `url_secret` it signs the CDN's URLs, where the epoch wants that.
+    """
 
     workspace: str
     trusted: Sequence[PublicKey]
     highest: Mark | None
+    url_secret: str | None = field(default=None, repr=False)
 
 
 def hold_to_history(found: Mark, highest: Mark | None) -> None:
@@ -86,7 +90,9 @@ class Loading:
         assert self.epoch is not None
         assert self._contents is not None
         blob = (self.blobs if blobs is None else blobs).__getitem__
-        return snapshot.build(self.digest, self.epoch, self._contents, blob, previous)
+        return snapshot.build(
+            self.digest, self.epoch, self._contents, blob, previous, self._rules.url_secret
+        )
 
     def _look_further(self) -> None:
         """Read the blobs that name others: first the epoch, then its contents."""

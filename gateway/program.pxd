@@ -10,7 +10,8 @@ cdef dict _RANKS
 @cython.final
 cdef class Program:
     cdef public str app
-    cdef public list targets
+    cdef public list targets, releases
+    cdef public dict versions, patched
     cdef public object withdrawn, lists
     cdef list _times, _cells, _of_sent, _of_custom, _of_context
     cdef Remembered _hosts, _nowhere

@@ -9,6 +9,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from itertools import pairwise
+from sys import intern
 from typing import Any
 
 import re2
@@ -52,7 +53,10 @@ class Program:
         "_times",
         "app",
         "lists",
+        "patched",
+        "releases",
         "targets",
+        "versions",
         "withdrawn",
     )
 
@@ -64,6 +68,13 @@ class Program:
                 raise FormatError(f"a package of {self.app} has no form to download as it is")
         keys = [_key(package["version"]) for package in data["packages"]]
         self.targets = [keys[release["package"]] for release in data["releases"]]
+        # The same few texts in all apps.
+        self.releases = [intern(release["id"]) for release in data["releases"]]
+        self.versions = {_key(version): intern(version) for version in data["versions"]}
+        patches = {
+            _key(patch["installed"]) for package in data["packages"] for patch in package["patches"]
+        }
+        self.patched: dict[VersionKey | None, VersionKey] = {key: key for key in patches}
         self.withdrawn = frozenset(_key(version) for version in data["withdrawn"])
         self._times = data["schedule"]["bounds"]
         self._cells = [decode_bits(cell) for cell in data["schedule"]["cells"]]

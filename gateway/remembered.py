@@ -32,11 +32,11 @@ class Memory:
     def make_room(self, table: "Remembered") -> None:
         """Account for one more entry of `table`; the caller stores it right after."""
         if len(table.known) >= TABLE_ENTRIES:
-            self._empty(table)
+            self.empty(table)
         while self._used >= self._limit and self._filled:
             oldest = self._filled.popleft()()
             if oldest is not None:
-                self._empty(oldest)
+                self.empty(oldest)
         if not table.known:
             self._filled.append(ref(table))
             if len(self._filled) > self._prune_at:
@@ -48,7 +48,8 @@ class Memory:
         """Account for a table that went with its program."""
         self._used -= entries
 
-    def _empty(self, table: "Remembered") -> None:
+    def empty(self, table: "Remembered") -> None:
+        """Let a table forget everything."""
         held = len(table.known)  # apart, as `gone` may come from another thread in any call
         self._used -= held
         table.known.clear()
@@ -80,6 +81,10 @@ class Remembered:
             self._memory.make_room(self)
             self.known[key] = value
         return value
+
+    def forget(self) -> None:
+        """Forget everything."""
+        self._memory.empty(self)
 
     def __del__(self) -> None:
         self._memory.gone(len(self.known))

@@ -19,7 +19,9 @@ cdef class Snapshot:
     cdef tuple _seeds
     cdef MembershipTable _table
     cdef object _placeholders, _expressions
-    cdef Remembered _cdn
+    cdef public object cdn
+    cdef Remembered _regions
+    cdef bint _signs
     cdef list _exact
     cdef _Heads _heads
 

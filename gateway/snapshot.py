@@ -16,11 +16,12 @@ from xxhash import xxh3_64_intdigest
 from gateway import layout
 from gateway.answer import INVALID, UNKNOWN, UNSAID, Outcome, accepted, refusal
 from gateway.apps import Apps, Entry
+from gateway.cdn import Cdn
 from gateway.check import Check
 from gateway.errors import FormatError
 from gateway.hashing import PERCENT_BUCKETS, id_seed, scaled
 from gateway.membership import ExpressionLists, MembershipTable
-from gateway.program import glob_matcher, is_sent
+from gateway.program import is_sent
 from gateway.remembered import Memory, Remembered
 
 SPREAD = 0.2
@@ -44,6 +45,7 @@ class Snapshot:
         contents: layout.Contents,
         blob: Callable[[bytes], layout.Blob],
         previous: "Snapshot | None",
+        url_secret: str | None,
     ) -> None:
         """Build beside what is served now; see `build`."""
         self.digest = digest
@@ -70,10 +72,16 @@ class Snapshot:
             for kind in _KINDS
         ]
         self.memory: Memory = previous.memory if previous is not None else Memory()
-        self._cdn = _cdn_table(self.settings["cdn"], self.memory)
+        rules = self.settings["cdn"]
+        if previous is not None and previous.cdn.rules == rules:
+            self.cdn: Cdn = previous.cdn
+        else:
+            self.cdn = Cdn(rules, url_secret, self.memory)
+        self._regions: Remembered = self.cdn.regions
+        self._signs: bool = self.cdn.signs
         self.apps: Apps = Apps(
             contents["programs"],
-            self.settings,
+            self.cdn,
             self.bits,
             blob,
             self.memory,
@@ -126,7 +134,9 @@ class Snapshot:
         bucket = None if subject is None else scaled(subject, PERCENT_BUCKETS)
         user_bucket = None if user_hash is None else scaled(user_hash, PERCENT_BUCKETS)
         region = sent.get("region")
-        bases = self._cdn[region if is_sent(region) else None]
+        place = self._regions[region if is_sent(region) else None]
+        if self._signs:
+            place = self.cdn.place(place, second)
         accept = sent.get("accept")
         opened = UNSAID if accept is None else accepted(accept)
         apps, known = self.apps, self.apps.known
@@ -143,7 +153,7 @@ class Snapshot:
             # An attribute like the others, but each app has its own.
             sent["installed"] = have = installed if is_sent(installed) else None
             rank = entry.program.winner(sent, check.custom, context, second)
-            key = (rank, bases, have, opened)
+            key = (rank, place, have, opened)
             answer = entry.answers.known.get(key) or entry.answers.learn(key)
             parts.append(answer.msgpack if msgpack else answer.json)
             outcomes.append(answer.outcome)
@@ -231,20 +241,6 @@ def _membership_table(
     return MembershipTable(membership, sets, [blob(each) for each in membership["shards"]], bits)
 
 
-def _cdn_table(cdn: list[layout.Cdn], memory: Memory) -> Remembered:
-    """Map a region to the index of its bases; the index after the last one has no bases."""
-    matchers = [glob_matcher(each["regions"]) for each in cdn]
-    anywhere = [at for at, each in enumerate(cdn) if "*" in each["regions"]]
-
-    def work_out(region: str | None) -> int:
-        if region is None:
-            return anywhere[0] if anywhere else len(cdn)
-        folded = region.casefold()
-        return next((at for at, matches in enumerate(matchers) if matches(folded)), len(cdn))
-
-    return Remembered(work_out, memory)
-
-
 def needed(contents: layout.Contents) -> list[bytes]:
     """Name the blobs that a gateway must have to serve these contents."""
     membership = contents["membership"]
@@ -258,9 +254,12 @@ def build(
     contents: layout.Contents,
     blob: Callable[[bytes], layout.Blob],
     previous: Snapshot | None,
+    url_secret: str | None = None,
 ) -> Snapshot:
     """Build the snapshot of a verified epoch; `blob` gives the bytes of every needed digest.
 
+    `url_secret` is what the CDN's URLs are signed with; `previous` must have been given the same.
+
     Raises FormatError when a blob does not hold what it should, KeyError when one is missing.
     """
-    return Snapshot(digest, epoch, contents, blob, previous)
+    return Snapshot(digest, epoch, contents, blob, previous, url_secret)

@@ -82,7 +82,7 @@ def make_epoch(
     settings = {
         "workspace": workspace,
         "check_after": 1800,
-        "cdn": [{"regions": ["*"], "bases": ["https://cdn.example.com"]}],
+        "cdn": [{"regions": ["*"], "bases": ["https://cdn.example.com"], "expires": None}],
         "placeholders": ["unknown"],
         "cors": list(cors),
         "lists": {"staff": {"of": "user", "regex": []}} if staff else {},
@@ -99,7 +99,7 @@ def make_epoch(
             "settings": keep(layout.Settings, settings),
             "programs": programs,
             "membership": membership,
-            "plan": keep(layout.Tree, {"files": {}, "lists": {}, "withdrawals": []}),
+            "plan": keep(layout.Tree, {"files": {}, "lists": {}, "patches": {}, "withdrawals": []}),
         },
     )
     epoch = layout.pack_map(
@@ -176,6 +176,7 @@ def _program(app: str, version: str, staff: tuple[str, ...]) -> Any:
     return {
         "app": app,
         "packages": packages,
+        "versions": [],
         "withdrawn": [],
         "releases": releases,
         "schedule": {"bounds": [], "cells": [every]},
@@ -202,5 +203,7 @@ def _package(app: str, version: str) -> Any:
                 "path": f"{app}/{version}.zip",
             }
         ],
+        "encryption": None,
+        "patches": [],
         "signatures": [],
     }

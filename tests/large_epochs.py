@@ -44,7 +44,7 @@ def large_epoch(
     settings = {
         "workspace": WORKSPACE,
         "check_after": 1800,
-        "cdn": [{"regions": ["*"], "bases": ["https://cdn.example.com"]}],
+        "cdn": [{"regions": ["*"], "bases": ["https://cdn.example.com"], "expires": None}],
         "placeholders": ["unknown"],
         "cors": [],
         # Of another seed, the lists are others: no program keeps its bits.
@@ -125,6 +125,7 @@ def _program(app: str, releases: int, newest: int, lists: list[str]) -> Any:
     return {
         "app": app,
         "packages": [_package(app, version) for version in versions],
+        "versions": [],
         "withdrawn": [],
         "releases": [
             {"id": f"r{rank}", "package": rank, "upgrade": "silent"} for rank in range(releases)
@@ -160,5 +161,7 @@ def _package(app: str, version: str) -> Any:
         "size": 1024,
         "sha256": sha256,
         "forms": [form],
+        "encryption": None,
+        "patches": [],
         "signatures": [],
     }

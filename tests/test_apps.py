@@ -6,6 +6,7 @@ import pytest
 
 from gateway import layout
 from gateway.apps import BIG_BYTES, Apps
+from gateway.cdn import Cdn
 from gateway.errors import FormatError
 from gateway.program import NO_RELEASE, Program
 from gateway.remembered import Memory
@@ -28,9 +29,11 @@ def opened(
     signed = layout.decode(layout.Signed, made.blobs[made.digest])
     root = layout.unpack_map(layout.Epoch, signed["epoch"])["contents"]
     programs = layout.decode(layout.Contents, made.blobs[root])["programs"]
-    settings: Any = {"cdn": [{"regions": ["*"], "bases": [base]}]}
+    rules: list[layout.Cdn] = [{"regions": ["*"], "bases": [base], "expires": None}]
+    kept = previous is not None and previous.cdn.rules == rules
+    cdn = previous.cdn if previous is not None and kept else Cdn(rules, None, Memory())
     lists = LISTS if bits is None else bits
-    return Apps(programs, settings, lists, made.blobs.__getitem__, Memory(), previous)
+    return Apps(programs, cdn, lists, made.blobs.__getitem__, Memory(), previous)
 
 
 def test_a_program_is_decoded_at_its_first_check() -> None:

@@ -18,6 +18,7 @@ from gateway.errors import FormatError
 
 DATA = Path(__file__).parent / "data"
 FORM = {"compression": "identity", "size": 9, "sha256": "ab" * 32, "path": "files/ab/x.zip"}
+PATCH = {"installed": "1.0.0.1", "format": "bsdiff4", "size": 3, "sha256": "cd" * 32, "path": "x"}
 PROGRAM: layout.Program = {
     "app": "2021000000000001",
     "packages": [
@@ -29,9 +30,12 @@ PROGRAM: layout.Program = {
             "size": 9,
             "sha256": "ab" * 32,
             "forms": [FORM],  # type: ignore[list-item]
+            "encryption": {"format": "age", "key_id": "coffee-2026"},
+            "patches": [PATCH],  # type: ignore[list-item]
             "signatures": [],
         }
     ],
+    "versions": ["1.0.0.1", "1.0.0.2"],
     "withdrawn": ["1.0.0.1"],
     "releases": [{"id": "staff", "package": 0, "upgrade": "force"}],
     "schedule": {"bounds": [1_800_000_000], "cells": [b"", b"\x01"]},
@@ -70,7 +74,7 @@ GOLDEN: dict[str, tuple[type, Any]] = {
         {
             "workspace": "demo",
             "check_after": 1800,
-            "cdn": [{"regions": ["*"], "bases": ["https://cdn.example.com"]}],
+            "cdn": [{"regions": ["*"], "bases": ["https://cdn.example.com"], "expires": 3600}],
             "placeholders": ["0", "unknown"],
             "cors": [],
             "lists": {"staff": {"of": "user", "regex": []}, "qa": {"of": "user", "regex": ["^q"]}},
@@ -101,9 +105,11 @@ GOLDEN: dict[str, tuple[type, Any]] = {
         {
             "files": {"workspace.yaml": D},
             "lists": {"staff": {"digest": D, "of": "user", "count": 1, "column": "id"}},
+            "patches": {"2021000000000001": D},
             "withdrawals": [{"app": "2021000000000001", "version": "1.0.0.1"}],
         },
     ),
+    "patches": (layout.Patches, {"patches": {"1.0.0.2": [PATCH]}}),
     "signed": (layout.Signed, {"epoch": b"epoch", "key": D, "signature": D + D}),
 }
 

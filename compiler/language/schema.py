@@ -30,13 +30,14 @@ from compiler.plan import CdnRule, ListSource, TrustedKey, Workspace
 
 MOST_EXPRESSIONS = 20
 MOST_CHECK_AFTER = 86_400
+LEAST_EXPIRES, MOST_EXPIRES = 60, 7 * 86_400
 
 _RULE_NAME = name_word("the name of a rule")
 _LIST_NAME = name_word("the name of a list")
 
 
 def _cdn(fields: Fields, faults: Faults) -> CdnRule | None:  # noqa: ARG001
-    return CdnRule(fields.get("regions", ()), fields.get("bases", ()))
+    return CdnRule(fields.get("regions", ()), fields.get("bases", ()), fields.get("expires"))
 
 
 def _workspace(fields: Fields, faults: Faults) -> WorkspaceDraft:
@@ -67,6 +68,12 @@ CDN = Record(
             Many(BASE, "URLs", least=1, alone=True),
             "Where packages are fetched, the best first.",
             "bases: [https://cdn.example.com]",
+        ),
+        "expires": Key(
+            integer_word(
+                LEAST_EXPIRES, MOST_EXPIRES, "a whole number of seconds from 60 to 604800"
+            ),
+            "URLs are signed, as for nginx's secure_link, and hold so many seconds at least.",
         ),
     },
     _cdn,

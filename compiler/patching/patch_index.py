@@ -28,6 +28,7 @@ from typing import Any
 
 from compiler.patching.formats import FORMATS
 from compiler.patching.selection import Pair
+from compiler.plan import Encryption
 from compiler.storage.store import Store
 from gateway.errors import FormatError, StoreError
 
@@ -48,6 +49,7 @@ class Patch:
     size: int
     sha256: str | None = None
     path: str | None = None
+    encryption: Encryption | None = None
 
 
 @dataclass(frozen=True, slots=True)

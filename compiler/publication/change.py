@@ -167,6 +167,9 @@ def _package_phrases(package: Package) -> dict[str, str]:
         if package.has_info
         else "",
         "withdrawn": "yes" if package.withdrawn else "",
+        "encrypted": ""
+        if record is None or record.encryption is None
+        else record.encryption.key_id,
         "file": "" if record is None else f"{record.size:,} bytes, SHA-256 {record.sha256[:12]}…",
     }
 
@@ -186,7 +189,9 @@ def _settings(workspace: Workspace) -> dict[str, str]:
         "workspace": workspace.name,
         "check_after": str(workspace.check_after),
         "cdn": "; ".join(
-            f"{', '.join(rule.regions)}: {' '.join(rule.bases)}" for rule in workspace.cdn
+            f"{', '.join(rule.regions)}: {' '.join(rule.bases)}"
+            + (f" signed for {rule.expires} s" if rule.expires else "")
+            for rule in workspace.cdn
         ),
         "placeholders": ", ".join(sorted(workspace.placeholders)),
         "cors": ", ".join(workspace.cors),

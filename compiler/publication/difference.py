@@ -26,6 +26,7 @@ _RECORD = re.compile(r"packages/([^/]+)/")
 _APP_ID = re.compile(r"""^app:[ \t]*["']?([A-Za-z0-9._-]+)""", re.MULTILINE)
 _NAMED = 3
 APPS_SHOWN = 40
+_EMPTY: layout.Tree = {"files": {}, "lists": {}, "patches": {}, "withdrawals": []}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +46,13 @@ class Difference:
     lists: tuple[Change, ...] = ()
     settings: tuple[Change, ...] = ()
     withdrawals: tuple[Change, ...] = ()
+    patches: tuple[Change, ...] = ()
     files: tuple[Change, ...] = ()
 
     def __bool__(self) -> bool:
-        return any((self.apps, self.lists, self.settings, self.withdrawals, self.files))
+        return any(
+            (self.apps, self.lists, self.settings, self.withdrawals, self.patches, self.files)
+        )
 
 
 def compare(before: Publication | None, after: Publication, blob: Reader) -> Difference:
@@ -61,7 +65,7 @@ def compare_sides(before: Side | None, after: Side) -> Difference:
     """Compare. Raises what the readers raise, and FormatError."""
     if before is not None and before.contents == after.contents:
         return Difference()
-    tree: layout.Tree = before.tree if before else {"files": {}, "lists": {}, "withdrawals": []}
+    tree: layout.Tree = before.tree if before else _EMPTY
     files = tuple(_changed_files(tree["files"], after.tree["files"]))
     withdrawals = tuple(_changed_withdrawals(tree, after.tree))
     paths = None if before is None else _paths_to_read(before, after)
@@ -76,6 +80,7 @@ def compare_sides(before: Side | None, after: Side) -> Difference:
         tuple(_changed_lists(old.lists if old else (), new.lists, tree, after.tree)),
         tuple(changed_settings(old.workspace if old else None, new.workspace)),
         withdrawals,
+        tuple(_changed_patches(before, after)),
     )
     return found or Difference(files=files)
 
@@ -90,7 +95,8 @@ def shown(difference: Difference, most: int | None = APPS_SHOWN) -> str:
             lines += ["    " + _line(each) for each in app.changes]
     if most is not None and len(difference.apps) > most:
         lines.append(f"… and {len(difference.apps) - most:,} more apps")
-    lines += [_line(each) for each in (*difference.withdrawals, *difference.files)]
+    others = (*difference.withdrawals, *difference.patches, *difference.files)
+    lines += [_line(each) for each in others]
     return "\n".join(lines) or "nothing differs"
 
 
@@ -109,6 +115,7 @@ def summary(difference: Difference) -> str:
             told = f": {inner}" if inner and app.kind is Kind.CHANGED else ""
             parts.append(f"{app.kind}{app.name or app.app}{told}")
     parts += [f"{each.kind}withdrawal {each.name}" for each in difference.withdrawals]
+    parts += [f"{each.kind}patches of {each.name}" for each in difference.patches[:_NAMED]]
     parts += [f"{each.kind}{each.name}" for each in difference.files[:_NAMED]]
     return "; ".join(parts) or "nothing differs"
 
@@ -129,6 +136,27 @@ def _changed_withdrawals(old: layout.Tree, new: layout.Tree) -> Iterator[Change]
     after = {(each["app"], each["version"]) for each in new["withdrawals"]}
     for name in sorted(before ^ after):
         yield Change(_kind(name in before, name in after), "withdrawal", " ".join(name))
+
+
+def _changed_patches(before: Side | None, after: Side) -> Iterator[Change]:
+    """Tell the apps for which other patches are known, and how many of them."""
+    old, new = before.tree["patches"] if before else {}, after.tree["patches"]
+    for app in sorted({*old, *new}):
+        if old.get(app) == new.get(app):
+            continue
+        was = _patches(before, app) if before else 0
+        details = (
+            (f"{was:,} → {_patches(after, app):,}",) if was else (f"{_patches(after, app):,}",)
+        )
+        yield Change(_kind(app in old, app in new), "patches", app, details if app in new else ())
+
+
+def _patches(side: Side, app: str) -> int:
+    digest = side.tree["patches"].get(app)
+    if digest is None:
+        return 0
+    known: layout.Patches = layout.decode(layout.Patches, side.blob(digest))
+    return sum(map(len, known["patches"].values()))
 
 
 def _changed_lists(

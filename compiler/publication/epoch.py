@@ -1,7 +1,7 @@
 """One epoch as the commands see it, and the names of all that it needs.
 
 the store needs   everything but the buckets, which lie in its packs
-Redis needs       everything but the packs and the lists' ids, and the buckets
+Redis needs       everything but packs, patches and the lists' ids, and the buckets
 """
 
 from collections.abc import Callable
@@ -70,6 +70,7 @@ def stored_digests(publication: Publication) -> set[bytes]:
     found = mirrored_digests(publication.contents, publication.tree)
     found.update((publication.digest, publication.epoch["contents"]))
     found.update(each["digest"] for each in publication.tree["lists"].values())
+    found.update(publication.tree["patches"].values())
     membership = publication.contents["membership"]
     if membership is not None:
         found.update(membership["packs"])
