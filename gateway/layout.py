@@ -214,7 +214,7 @@ class PackageEntry(TypedDict):
 
 
 class ReleaseEntry(TypedDict):
-    """A release; its place in the program's list is its rank; `package` indexes `packages`."""
+    """A release, or a step of its ramp; its place in the list is its rank; `package` an index."""
 
     id: str
     package: int

@@ -26,6 +26,7 @@ from compiler.plan import (
     Plan,
     Release,
     State,
+    Step,
     Upgrade,
     Workspace,
 )
@@ -118,13 +119,28 @@ comparisons = st.lists(
     max_size=3,
 ).map(tuple)
 
+ramps = st.lists(
+    st.builds(Step, st.integers(NOW - 3, NOW + 3), st.sampled_from((0, 1, 1250, 5000, 10_000))),
+    max_size=4,
+    unique_by=lambda step: step.at,
+).map(lambda steps: tuple(sorted(steps, key=lambda step: step.at)))
+
 audiences = st.builds(
     Audience,
     lists=st.just(()) | st.just(()) | _alternatives(LIST_NAMES),
     not_lists=st.just(()) | st.just(()) | _alternatives(LIST_NAMES),
     basis_points=st.none() | st.none() | st.sampled_from((0, 1, 1250, 5000, 9999, 10_000)),
     by_user=st.booleans(),
-).map(lambda a: a if a.basis_points is not None else Audience(a.lists, a.not_lists, None, False))
+    ramp=st.just(()) | ramps,
+).map(
+    lambda a: (
+        replace(a, basis_points=None)
+        if a.ramp
+        else a
+        if a.basis_points is not None
+        else Audience(a.lists, a.not_lists)
+    )
+)
 
 
 def record(app: str, version: str) -> PackageRecord:
@@ -320,6 +336,12 @@ def _release(release: Release) -> dict[str, Any]:
         parts["not_lists"] = list(audience.not_lists)
     if audience.basis_points is not None:
         parts["percent"] = str(audience.basis_points / 100)
+    if audience.ramp:
+        parts["percent"] = [
+            {"at": _when(step.at), "percent": str(step.basis_points / 100)}
+            for step in audience.ramp
+        ]
+    if "percent" in parts:
         parts["by"] = "user" if audience.by_user else "device"
     found: dict[str, Any] = {
         "id": release.id,
