@@ -3,12 +3,14 @@
 import pytest
 
 from compiler.packaging.package_key import EDDSA, generate
+from compiler.publication.epoch import Publication
 from compiler.publication.freshness import withdrawn_keys
+from compiler.publication.live import read_live
 from compiler.publication.publisher import LostRaceError, Published
 from compiler.publication.revert import Reversion, Stranded, prepare_revert
 from compiler.refusal import Refused
 from gateway.version import parse_version
-from publishing import COFFEE, Workshop, assert_served, image_of, plan_files
+from publishing import COFFEE, Workshop, assert_served, image_of, plan_files, withdrawal
 
 
 def reverted(workshop: Workshop, number: int) -> tuple[Reversion, Published]:
@@ -16,6 +18,12 @@ def reverted(workshop: Workshop, number: int) -> tuple[Reversion, Published]:
     found = prepare_revert(workshop.store, workshop.live(), number)
     commit = workshop.live().epoch["commit"]
     return found, workshop.push(found.image, force=True, commit=commit)
+
+
+def onto(workshop: Workshop) -> dict[str, Publication]:
+    """Say that a push has settled the live epoch's overrides, if there is an epoch."""
+    found = read_live(workshop.store, workshop.mirror, "demo")
+    return {} if found is None else {"onto": found}
 
 
 def is_withdrawn(workshop: Workshop, version: str) -> bool:
@@ -48,18 +56,18 @@ def test_a_withdrawn_version_is_not_offered_again(workshop: Workshop) -> None:
             image_of(plan_files(["1", "2"], withdrawn=["2"], check_after=1)),
         ),
         (
-            image_of(plan_files(["1", "2"]), withdrawals=[{"app": COFFEE, "version": "2.0"}]),
-            image_of(plan_files(["1"]), withdrawals=[{"app": COFFEE, "version": "2.0"}]),
+            image_of(plan_files(["1", "2"]), overrides=[withdrawal("2.0")]),
+            image_of(plan_files(["1"]), overrides=[withdrawal("2.0")]),
         ),
         (image_of(plan_files(["1", "2"], withdrawn=["2"])), image_of(plan_files(["1"]))),
     ):
-        first = workshop.push(image_of(plan_files(["1", "2"])), lifted=[(COFFEE, "2")])
+        first = workshop.push(image_of(plan_files(["1", "2"])), **onto(workshop))
         assert not is_withdrawn(workshop, "2")
         workshop.push(withdrawn)
         workshop.push(broken)
         found, pushed = reverted(workshop, first.number)
         assert pushed.number == first.number + 3
-        assert {parse_version(each["version"]) for each in found.kept} == {parse_version("2")}
+        assert {parse_version(each["name"]) for each in found.kept} == {parse_version("2")}
         assert is_withdrawn(workshop, "2")
         assert_served(workshop.link, pushed.number)
 
@@ -77,10 +85,9 @@ def test_a_withdrawal_taken_back_is_not_kept(workshop: Workshop) -> None:
 def test_an_override_of_a_version_unknown_to_e_is_kept(workshop: Workshop) -> None:
     """Every override is kept, so that a later plan that knows the version withdraws it."""
     workshop.push(image_of(plan_files(["1"])))
-    withdrawal = {"app": COFFEE, "version": "2"}
-    workshop.push(image_of(plan_files(["1", "2"]), withdrawals=[withdrawal]))  # type: ignore[list-item]
+    workshop.push(image_of(plan_files(["1", "2"]), overrides=[withdrawal("2")]))
     found, _ = reverted(workshop, 1)
-    assert workshop.live().tree["withdrawals"] == [withdrawal]
+    assert workshop.live().tree["overrides"] == [withdrawal("2")]
     assert found.stranded == (Stranded(COFFEE, "2", offered=True),)
 
 

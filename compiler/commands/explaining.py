@@ -57,8 +57,8 @@ def explain(
     """
     session = open_session(redis, store, workspace)
     live = session.live()
-    plan = plan_of(live, session.store.get_blob)
-    wanted = app_id(plan, app)
+    wanted = app_id(live.tree["apps"], app)
+    plan = plan_of(live, session.store.get_blob, [wanted])
     check = _check(wanted, installed, user, device, attr or [])
 
     def bucket(digest: bytes) -> bytes | None:

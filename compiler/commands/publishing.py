@@ -24,22 +24,25 @@ from compiler.commands.session import (
 )
 from compiler.compilation import compile_folder
 from compiler.diagnostic import render
-from compiler.image import Image, rebuild_image
+from compiler.image import Image
 from compiler.image_file import load_image
+from compiler.overrides import in_words, named
+from compiler.publication.carrying import carry, contest, only_overridden
 from compiler.publication.checkout import checkout_at, read_checkout
 from compiler.publication.difference import Difference, Side, compare_sides, shown
-from compiler.publication.epoch import Publication
+from compiler.publication.epoch import Publication, described
 from compiler.publication.gateways import Served, wait_for_gateways
 from compiler.publication.live import read_live
-from compiler.publication.publisher import publish
+from compiler.publication.publisher import LostRaceError, publish
 from compiler.publication.revert import prepare_revert
 from compiler.publication.versions import check_files
-from compiler.storage.spool import Spool
+from compiler.refusal import Refused
 from gateway import layout
 from gateway.errors import FormatError
 
 NOT_YET_EVERYWHERE = 5
 _NOTE_CHARS = 1000
+_TRIES = 5
 _HERE = Path()
 
 
@@ -74,6 +77,14 @@ def push(
     allow_shrink: Annotated[
         bool, typer.Option("--allow-shrink", help="Even if a list loses half of its ids.")
     ] = False,
+    take_plan: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--take-plan",
+            metavar="APP/RELEASE",
+            help="End the override of this release, of APP/VERSION or of check_after.",
+        ),
+    ] = None,
     wait: Wait = 10.0,
     key: KeyFile = "",
     redis: RedisUrl = DEFAULT_REDIS,
@@ -84,7 +95,8 @@ def push(
 
     Compiles the plan, or takes what `compile` wrote, and makes it the next epoch, signed with
     your key. Refused, with nothing changed, if the plan does not contain what is live: its Git
-    commit must descend from that of the live epoch.
+    commit must descend from that of the live epoch. Overrides (pause, withdraw, …) stay laid over
+    it, and are named; where the plan changes the very value overridden, say --take-plan.
     """
     if plan.is_file():
         try:
@@ -93,18 +105,17 @@ def push(
             raise typer.BadParameter(f"{fault}.") from None
         session = open_session(redis, store, workspace or _workspace_of(image), changes=True)
         live = read_live(session.store, session.mirror, session.workspace)
-        image = _under_withdrawals(image, live)
         checkout = checkout_at(read_checkout(_HERE), commit)
     else:
         image, session, live = _compile(plan, redis, store, workspace, changes=True)
         commit, checkout = None, read_checkout(plan)
     known = live.tree if live is not None else None
     check_files(session.store, image.tree, image.blobs.__getitem__, known)
-    for each in image.tree["withdrawals"]:
-        note(f"kept from before: {each['app']} {each['version']} stays withdrawn")
-    publish_and_wait(
+    publish_under_overrides(
         session,
         image,
+        live,
+        take_plan or [],
         key=key,
         wait=wait,
         note=message,
@@ -116,6 +127,39 @@ def push(
     )
 
 
+def publish_under_overrides(
+    session: Session,
+    image: Image,
+    live: Publication | None,
+    take: list[str],
+    *,
+    base: int | None,
+    **options: Any,
+) -> None:
+    """Publish a compiled plan under the live epoch's overrides; say what became of each.
+
+    Once more if somebody has laid or lifted one meanwhile. `options` are those of
+    `publish_and_wait`. Raises Refused when the plan changes the very value that is overridden.
+    """
+    for _ in range(_TRIES):
+        carried = carry(image, live, session.store.get_blob, take)
+        if carried.settlement.contested:
+            raise Refused(contest(carried.settlement.contested))
+        for line in carried.lines:
+            note(line)
+        try:
+            publish_and_wait(session, carried.image, base=base, onto=live, **options)
+        except LostRaceError as lost:
+            if live is None or lost.winner is None or not only_overridden(live, lost.winner):
+                raise
+            note(f"{described(lost.winner.epoch)} has changed an override meanwhile; once more.")
+            base = lost.winner.number if base == live.number else base
+            live = lost.winner
+        else:
+            return
+    raise Refused("Overrides change all the time. Push again.")
+
+
 def _workspace_of(image: Image) -> str:
     settings: layout.Settings = layout.decode(
         layout.Settings, image.blobs[image.contents["settings"]]
@@ -123,23 +167,10 @@ def _workspace_of(image: Image) -> str:
     return settings["workspace"]
 
 
-def _under_withdrawals(image: Image, live: Publication | None) -> Image:
-    """Lay the live epoch's withdrawals over an image that was compiled without them."""
-    if live is None or not live.tree["withdrawals"]:
-        return image
-    return rebuild_image(
-        image.tree,
-        image.contents["membership"],
-        image.blobs.__getitem__,
-        live.tree["withdrawals"],
-        Spool(),
-    )
-
-
 def _compile(
     plan: Path, redis: str, store: str, workspace: str, *, changes: bool
 ) -> tuple[Image, Session, Publication | None]:
-    """Compile a folder, with the live epoch's withdrawals laid over it."""
+    """Compile a folder, without overrides; read the live epoch."""
     session: Session | None = None
     if workspace:
         session = open_session(redis, store, workspace, changes=changes)
@@ -153,15 +184,16 @@ def _compile(
     if session is None:
         session = open_session(redis, store, loaded.plan.workspace.name, changes=changes)
     live = read_live(session.store, session.mirror, session.workspace)
-    return _under_withdrawals(image, live), session, live
+    return image, session, live
 
 
 def publish_and_wait(
-    session: Session, image: Image, *, key: str, wait: float, **options: Any
+    session: Session, image: Image, *, key: str, wait: float, told: str = "", **options: Any
 ) -> None:
     """Publish an image, say what came of it, and wait until every gateway serves it.
 
-    `options` are those of `publish`. Exits with NOT_YET_EVERYWHERE when a gateway lags behind.
+    `told` says what it changes; `options` are those of `publish`. Exits with NOT_YET_EVERYWHERE
+    when a gateway lags behind.
     """
     publisher = open_key(key)
     with progress() as show:
@@ -177,6 +209,8 @@ def publish_and_wait(
         )
     if published.already:
         say(f"Epoch {published.number} says the same already: nothing new was published.")
+    elif told:
+        say(f"Epoch {published.number} is live: {told}.")
     else:
         say(
             f"Epoch {published.number} is live: {counted(published.stored, 'blob')} to the "
@@ -212,6 +246,12 @@ def diff(
     Compares it with the live epoch; nothing is written.
     """
     image, session, live = _compile(plan, redis, store, workspace, changes=False)
+    carried = carry(image, live, session.store.get_blob)
+    image = carried.image
+    if carried.settlement.contested:
+        note(f"A push would be refused. {contest(carried.settlement.contested)}")
+    for line in carried.lines:
+        note(line)
     before = None
     if live is not None:
         before = Side(live.contents, live.tree, session.store.get_blob)
@@ -240,15 +280,15 @@ def revert(
 ) -> None:
     """Publish an earlier epoch's content again.
 
-    It gets a new number, as numbers never fall. What was withdrawn since stays withdrawn, and
-    what phones have of versions that the earlier epoch does not know is named first, and so is a
-    change of the keys that the plan trusts.
+    It gets a new number, as numbers never fall. Every override is kept, and what was withdrawn
+    since stays withdrawn. What phones have of versions that the earlier epoch does not know is
+    named first, and so is a change of the keys that the plan trusts.
     """
     session = open_session(redis, store, workspace, changes=True)
     live = session.live()
     reversion = prepare_revert(session.store, live, epoch)
-    for withdrawn in reversion.kept:
-        say(f"stays withdrawn: {withdrawn['app']} {withdrawn['version']}")
+    for each in reversion.kept:
+        say(f"kept: {named(each)} {in_words(each['what'], each['value'])}")
     for stranded in reversion.stranded:
         what = stranded.version or "the whole app"
         say(

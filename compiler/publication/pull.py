@@ -1,6 +1,7 @@
 """`tidegate pull`: an epoch becomes a plan's folder again, plan files and lists.
 
-A plan file is written as it was. Of a list's file the store has the ids alone: text gets one a
+A plan file is written as it was, with the epoch's overrides written into it, so that the next push
+says the same and ends them. Of a list's file the store has the ids alone: text gets one a
 line, CSV and Parquet the list's column. A list's file that holds just these ids already is left
 as it is, with its other columns. Nothing is written outside the folder, and nothing that differs
 is replaced unless that is forced.
@@ -19,13 +20,16 @@ import pyarrow.parquet as pq
 
 from compiler.atomic_file import atomic_file
 from compiler.diagnostic import has_errors
-from compiler.language.reading import read_files
+from compiler.language.reading import WORKSPACE_FILE, read_files
+from compiler.language.rewriting import rewritten
 from compiler.lists.allowlist import ids_from_text, read_ids
+from compiler.overrides import in_words, named, place_of, said
 from compiler.plan import ListSource, Plan
 from compiler.publication.epoch import Publication
 from compiler.refusal import Refused
 from compiler.storage.store import Store
 from gateway.errors import FormatError
+from gateway.layout import Override
 
 _PLAN_FILES = ("apps/*.yaml", "packages/*/*.json", "*.yaml")
 _SHOWN = 5
@@ -37,11 +41,13 @@ class Pulled:
     """What was done: files written, files that were right already, and plan files left over.
 
     `extra` are plan files in the folder that the epoch does not have; a push would publish them.
+    `overrides` tells, a line each, which were written into the files and which were not.
     """
 
     written: tuple[str, ...]
     same: tuple[str, ...]
     extra: tuple[str, ...]
+    overrides: tuple[str, ...] = ()
 
 
 def pull(publication: Publication, store: Store, folder: Path, *, force: bool = False) -> Pulled:
@@ -58,6 +64,7 @@ def pull(publication: Publication, store: Store, folder: Path, *, force: bool = 
             f"The plan of epoch {publication.number} cannot be read by this tidegate, so its "
             "lists have no files. Pull it with the version that pushed it."
         )
+    told = _write_overrides(texts, publication)
     lists = _lists_by_file(plan, publication)
     try:
         targets = {path: _inside(folder, path) for path in (*texts, *lists)}
@@ -82,7 +89,40 @@ def pull(publication: Publication, store: Store, folder: Path, *, force: bool = 
             f"{fault.filename or folder} cannot be written or read: {fault.strerror}. "
             "Name a folder of yours."
         ) from fault
-    return Pulled(tuple(sorted(targets.keys() - same)), tuple(sorted(same)), extra)
+    return Pulled(tuple(sorted(targets.keys() - same)), tuple(sorted(same)), extra, told)
+
+
+def _write_overrides(texts: dict[str, bytes], publication: Publication) -> tuple[str, ...]:
+    """Write the overrides into the texts; a file that would not say just that stays as it was."""
+    before = dict(texts)
+    overrides = publication.tree["overrides"]
+    paths = [
+        publication.tree["apps"].get(each["app"]) if each["app"] else WORKSPACE_FILE
+        for each in overrides
+    ]
+    for each, path in zip(overrides, paths, strict=True):
+        text = rewritten(texts[path].decode(), each) if path is not None else None
+        if path is not None and text is not None:
+            texts[path] = text.encode()
+    plan = None
+    if overrides:
+        plan = read_files({path: text.decode() for path, text in texts.items()}, now=0).plan
+    failed = {
+        path
+        for each, path in zip(overrides, paths, strict=True)
+        if plan is None or said(plan, place_of(each)) != each["value"]
+    }
+    texts.update({path: before[path] for path in failed if path is not None})
+    return tuple(
+        f"written into {path}, so that a push ends the override: {_told(each)}"
+        if path not in failed
+        else f"laid over the plan, and not written into it: {_told(each)}"
+        for each, path in zip(overrides, paths, strict=True)
+    )
+
+
+def _told(override: Override) -> str:
+    return f"{named(override)} {in_words(override['what'], override['value'])}"
 
 
 def _lists_by_file(plan: Plan | None, publication: Publication) -> dict[str, list[ListSource]]:
