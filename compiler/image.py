@@ -6,11 +6,10 @@ belong to the epoch that publishes an image, not to it.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from compiler.carried_plan import read_plan
 from compiler.diagnostic import Diagnostic, PlanError, error
-from compiler.lists.allowlist import ListIds
-from compiler.lists.buckets import build_membership
 from compiler.lowering import lower_app, offered
 from compiler.overrides import in_order, lay_over
 from compiler.plan import App, ListSource, Plan
@@ -21,6 +20,9 @@ from gateway.layout import digest_of
 from gateway.membership import ExpressionLists
 from gateway.program import Program
 from gateway.remembered import Memory
+
+if TYPE_CHECKING:
+    from compiler.lists.allowlist import ListIds
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ class Image:
 
 def build_image(
     plan: Plan,
-    lists: Iterable[ListIds],
+    lists: "Iterable[ListIds]",
     overrides: Sequence[layout.Override] = (),
     progress: Progress = quiet,
     blobs: MutableMapping[bytes, bytes] | None = None,
@@ -71,6 +73,9 @@ def build_image(
 
     membership = None
     if not all(source.regex for source in plan.lists):
+        # numpy takes its time to import, and who changes one value at once needs none.
+        from compiler.lists.buckets import build_membership  # noqa: PLC0415
+
         table = build_membership(plan.workspace.name, texts(), progress, found)
         membership = table.membership
     return _assemble(plan, files, membership, found, overrides, patches or {})

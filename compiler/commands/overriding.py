@@ -8,8 +8,8 @@ import typer
 
 from compiler.carried_plan import read_plan
 from compiler.commands.console import confirm, note, say
+from compiler.commands.going_live import Note, Wait, publish_and_wait
 from compiler.commands.naming import app_id, refuse_unknown_release, refuse_unknown_version
-from compiler.commands.publishing import Note, Wait, publish_and_wait
 from compiler.commands.session import (
     DEFAULT_REDIS,
     KeyFile,

@@ -1,14 +1,14 @@
 """Commands that publish: push, diff, revert."""
 
 import time
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from compiler.commands.console import confirm, counted, note, progress, say, say_json
+from compiler.commands.console import confirm, note, progress, say, say_json
+from compiler.commands.going_live import Note, Wait, publish_and_wait
 from compiler.commands.session import (
     DEFAULT_REDIS,
     AsJson,
@@ -19,7 +19,6 @@ from compiler.commands.session import (
     StorePlace,
     WorkspaceName,
     Yes,
-    open_key,
     open_session,
 )
 from compiler.compilation import compile_folder
@@ -31,37 +30,17 @@ from compiler.publication.carrying import carry, contest, only_overridden
 from compiler.publication.checkout import checkout_at, read_checkout
 from compiler.publication.difference import Difference, Side, compare_sides, shown
 from compiler.publication.epoch import Publication, described
-from compiler.publication.gateways import Served, wait_for_gateways
 from compiler.publication.live import read_live
-from compiler.publication.publisher import LostRaceError, publish
+from compiler.publication.publisher import LostRaceError
 from compiler.publication.revert import prepare_revert
 from compiler.publication.versions import check_files
 from compiler.refusal import Refused
 from gateway import layout
 from gateway.errors import FormatError
 
-NOT_YET_EVERYWHERE = 5
-_NOTE_CHARS = 1000
-_TRIES = 5
 _HERE = Path()
+_TRIES = 5
 
-
-def _one_line(text: str) -> str:
-    """Hold a note to what a line of the history can show, on anybody's terminal."""
-    line = " ".join(text.split())
-    if not line.isprintable():
-        raise typer.BadParameter("A note has printable characters only. Delete the others.")
-    if len(line) > _NOTE_CHARS:
-        raise typer.BadParameter(f"A note has at most {_NOTE_CHARS:,} characters. Shorten it.")
-    return line
-
-
-Note = Annotated[
-    str, typer.Option("--note", "-m", help="Why; the history shows it.", callback=_one_line)
-]
-Wait = Annotated[
-    float, typer.Option("--wait", min=0, help="Seconds to wait until every gateway serves it.")
-]
 PlanOrFile = Annotated[
     Path, typer.Argument(metavar="PLAN|FILE", help="A plan's folder, or what `compile` wrote.")
 ]
@@ -185,53 +164,6 @@ def _compile(
         session = open_session(redis, store, loaded.plan.workspace.name, changes=changes)
     live = read_live(session.store, session.mirror, session.workspace)
     return image, session, live
-
-
-def publish_and_wait(
-    session: Session, image: Image, *, key: str, wait: float, told: str = "", **options: Any
-) -> None:
-    """Publish an image, say what came of it, and wait until every gateway serves it.
-
-    `told` says what it changes; `options` are those of `publish`. Exits with NOT_YET_EVERYWHERE
-    when a gateway lags behind.
-    """
-    publisher = open_key(key)
-    with progress() as show:
-        published = publish(
-            image,
-            store=session.store,
-            link=session.link,
-            key=publisher,
-            workspace=session.workspace,
-            now=int(time.time()),
-            progress=show,
-            **options,
-        )
-    if published.already:
-        say(f"Epoch {published.number} says the same already: nothing new was published.")
-    elif told:
-        say(f"Epoch {published.number} is live: {told}.")
-    else:
-        say(
-            f"Epoch {published.number} is live: {counted(published.stored, 'blob')} to the "
-            f"store, {counted(published.blobs, 'blob')} and "
-            f"{counted(published.buckets, 'bucket')} to Redis."
-        )
-    served = wait_for_gateways(
-        session.mirror, published.number, timeout_seconds=wait, on_change=_quietly(note)
-    )
-    say(served.message)
-    if served.laggards:
-        note("Its log says why; a key that it does not trust, for example.")
-        raise typer.Exit(NOT_YET_EVERYWHERE)
-
-
-def _quietly(tell: Callable[[str], None]) -> Callable[[Served], None]:
-    def on_change(served: Served) -> None:
-        if served.laggards:
-            tell(served.message)
-
-    return on_change
 
 
 def diff(

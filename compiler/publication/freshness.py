@@ -5,7 +5,7 @@ are those of the live epoch, and its lists did not vanish by accident.
 """
 
 from compiler.language.faults import listed
-from compiler.lists import allowlist
+from compiler.lists import shrinking
 from compiler.overrides import in_words, named, place_of
 from compiler.publication.checkout import Checkout, Standing
 from compiler.publication.epoch import Publication, Reader, described
@@ -63,7 +63,7 @@ def check_shrink(live: Publication | None, tree: layout.Tree, *, allow_shrink: b
         return
     before = live.tree["lists"]
     found = [
-        allowlist.check_shrink(name, before[name]["count"], after["count"])
+        shrinking.check_shrink(name, before[name]["count"], after["count"])
         for name, after in sorted(tree["lists"].items())
         if name in before
     ]
