@@ -12,6 +12,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from compiler.overrides import put
 from compiler.plan import (
     App,
     Audience,
@@ -31,6 +32,7 @@ from compiler.plan import (
     Workspace,
 )
 from gateway.attribute import BUILT_IN, CUSTOM, TEXT, VERSIONS
+from gateway.layout import Override
 from gateway.version import parse_version
 
 NOW = 1_800_000_000
@@ -250,6 +252,21 @@ def plans(draw: Any) -> tuple[Plan, dict[str, list[str]]]:
         if not source.regex
     }
     return Plan(workspace, (draw(apps("a1")), draw(apps("b.2"))), LISTS), ids
+
+
+def overrides(plan: Plan, random: Random) -> list[Override]:
+    """Make up overrides of what the plan has, and of what it has not."""
+    found = [Override(what="check_after", app="", name="", value=str(random.randint(0, 86_400)))]
+    for app in (*(app.id for app in plan.apps), "gone"):
+        names = [f"r{n}" for n in range(9)]
+        values = (
+            *(("state", name, state) for name in names for state in ("live", "paused", "ended")),
+            *(("percent", name, bp) for name in names for bp in ("0", "1250", "9999", "10000")),
+            *(("withdrawn", text, truth) for text in VERSION_TEXTS for truth in ("true", "false")),
+        )
+        for what, name, value in random.sample(values, 8):
+            found = put(found, {"what": what, "app": app, "name": name, "value": value})
+    return random.sample(found, random.randint(0, len(found)))
 
 
 def _quote(value: Any) -> str:
