@@ -85,7 +85,8 @@ def _named() -> None:
 
 def register(names: Iterable[str]) -> None:
     """Add commands to the app, if they are not there, importing only theirs."""
-    there = {each.name for each in (*app.registered_commands, *app.registered_groups)}
+    there = {each.name for each in app.registered_commands}
+    there |= {each.name for each in app.registered_groups}
     for name in names:
         if name in there:
             continue

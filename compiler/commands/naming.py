@@ -32,12 +32,13 @@ def app_id(files: Mapping[str, str], name: str) -> str:
 
     Raises BadParameter with the nearest known name.
     """
-    by_name = {PurePosixPath(file).stem: app for app, file in files.items()}
     if name in files:
         return name
-    if name in by_name:
-        return by_name[name]
-    raise _unknown("app", name, "the live epoch", [*files, *by_name])
+    meant = [app for app, file in files.items() if file == f"apps/{name}.yaml"]
+    if meant:
+        return meant[0]
+    names = [PurePosixPath(file).stem for file in files.values()]
+    raise _unknown("app", name, "the live epoch", [*files, *names])
 
 
 def refuse_unknown_release(plan: Plan, app: str, name: str) -> None:

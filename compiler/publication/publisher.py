@@ -186,7 +186,9 @@ class _Push:
             raise self.lost(found)
         try:
             self.write(digest, blob)
-            settle(self.store, self.mirror, self.workspace)
+            ours = Publication(digest, epoch, self.image.contents, self.image.tree)
+            known = [ours] if self.live is None else [self.live, ours]
+            settle(self.store, self.mirror, self.workspace, known)
         except (StoreError, FormatError) as fault:
             raise StoreError(
                 f"Epoch {epoch['number']} is live, but not all of the work after that is done: "
