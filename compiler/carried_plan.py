@@ -1,7 +1,6 @@
 """The plan that an epoch carries as text: read as a whole, or only what concerns some apps."""
 
-import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 
 from compiler.diagnostic import PlanError
 from compiler.language.reading import read_files
@@ -11,7 +10,7 @@ from gateway.layout import Tree
 Blob = Callable[[bytes], bytes]
 """Gives a blob by its digest. Raises StoreError or FormatError."""
 
-_OF_AN_APP = re.compile(r"(?:apps|packages)/")
+_OF_APPS = ("apps/", "packages/")
 
 
 def read_plan(tree: Tree, blob: Blob, apps: Collection[str] | None = None) -> Plan:
@@ -20,19 +19,26 @@ def read_plan(tree: Tree, blob: Blob, apps: Collection[str] | None = None) -> Pl
     Whatever is asked of ten thousand apps, only those files are read. Raises PlanError when this
     compiler no longer accepts it.
     """
-    files = tree["files"]
-    paths = files if apps is None else set(_paths_of(tree, apps))
-    reading = read_files({path: blob(files[path]).decode() for path in paths}, now=0)
+    paths = _paths_of(tree, apps)
+    reading = read_files({path: blob(digest).decode() for path, digest in paths.items()}, now=0)
     if reading.plan is None:
         raise PlanError(reading.diagnostics, reading.sources)
     return reading.plan
 
 
-def _paths_of(tree: Tree, apps: Collection[str]) -> Iterator[str]:
+def plan_digests(tree: Tree, apps: Collection[str]) -> set[bytes]:
+    """Name the blobs that are read for these apps, for who fetches them all at once."""
+    return set(_paths_of(tree, apps).values())
+
+
+def _paths_of(tree: Tree, apps: Collection[str] | None) -> dict[str, bytes]:
+    files = tree["files"]
+    if apps is None:
+        return files
     folders = tuple(f"packages/{app}/" for app in apps)
-    for path in tree["files"]:
-        if not _OF_AN_APP.match(path) or (folders and path.startswith(folders)):
-            yield path
-    for app in apps:
-        if app in tree["apps"]:
-            yield tree["apps"][app]
+    own = {tree["apps"][app] for app in apps if app in tree["apps"]}
+    return {
+        path: digest
+        for path, digest in files.items()
+        if path in own or not path.startswith(_OF_APPS) or (folders and path.startswith(folders))
+    }

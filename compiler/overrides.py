@@ -172,6 +172,11 @@ def in_words(what: str, value: str | None) -> str:
     return f"is {value}"
 
 
+def laid_line(override: Override) -> str:
+    """Say an override in a line: `2021000000000001/ramp is paused`."""
+    return f"{named(override)} {in_words(override['what'], override['value'])}"
+
+
 @dataclass(frozen=True, slots=True)
 class Contested:
     """An override whose very value the plan has changed, to another one than the override's."""

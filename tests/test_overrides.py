@@ -44,7 +44,7 @@ def app(*releases: str, packages: str = "{version: 1}, {version: 2}") -> str:
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(drawn=plans.plans(), seed=st.integers(0, 2**32))
 def test_relaying_is_compiling_under_the_overrides(drawn: Any, seed: int) -> None:
-    """Law 2: whatever way overrides came and went, the contents are those of a fresh compilation."""
+    """Law 2: however overrides came and went, the contents are those of a fresh compilation."""
     random = Random(seed)
     written, ids = drawn
     plan = read_files(plans.to_files(written, random), now=plans.NOW).plan
@@ -222,8 +222,10 @@ LISTS = "lists:\n  - {list: staff, of: user, regex: staff}\n"
         ),
         (
             override("percent", "block", "500"),
-            "percent:   # slowly\n        - {at: 2026-11-23T09:00:00Z, percent: 1}\n"
-            "        - at: 2026-11-24T09:00:00Z\n          percent: 10\n",
+            (
+                "percent:   # slowly\n        - {at: 2026-11-23T09:00:00Z, percent: 1}\n"
+                "        - at: 2026-11-24T09:00:00Z\n          percent: 10\n"
+            ),
             "percent: 5\n",
         ),
         (
@@ -305,7 +307,7 @@ HOSTS = {
         (HOSTS, [f"{R}, ends: 1970-01-01T00:00:09Z"], ["android >=10: ALL", "ios >=9: ALL"]),
         ({"one": HOSTS["one"], "two": "{version: 2}"}, [R], None),
         ({"one": "{version: 1}", "two": HOSTS["two"]}, [R], []),
-        ({"one": "{version: 1}", "two": "{version: 2}"}, [], ["any other host app: ALL"]),
+        ({"one": "{version: 1}", "two": "{version: 2}"}, [], ["any host app not named here: ALL"]),
     ],
 )
 def test_whom_a_withdrawal_strands(
@@ -317,5 +319,10 @@ def test_whom_a_withdrawal_strands(
     found = [str(each) for each in strandings(laid, "a", parse_version("2"), 10)]
     everybody = "no release is left, so clients must stop opening the app"
     if lines is None:
-        lines = ["android <9: ALL", "android >=11: ALL", "ios <10: ALL", "any other host app: ALL"]
+        lines = [
+            "android <9: ALL",
+            "android >=11: ALL",
+            "ios <10: ALL",
+            "any host app not named here: ALL",
+        ]
     assert found == [line.replace("ALL", everybody) for line in lines]

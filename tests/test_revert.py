@@ -15,7 +15,7 @@ from publishing import COFFEE, Workshop, assert_served, image_of, plan_files, wi
 
 def reverted(workshop: Workshop, number: int) -> tuple[Reversion, Published]:
     """Revert as the command does."""
-    found = prepare_revert(workshop.store, workshop.live(), number)
+    found = prepare_revert(workshop.store, workshop.live(), number, now=workshop.now)
     commit = workshop.live().epoch["commit"]
     return found, workshop.push(found.image, force=True, commit=commit)
 
@@ -106,6 +106,15 @@ def test_what_a_revert_strands_is_named(workshop: Workshop) -> None:
     )
 
 
+def test_whom_a_kept_withdrawal_strands_there_is_named(workshop: Workshop) -> None:
+    """Under the plan of E no other release serves who has the withdrawn version."""
+    workshop.push(image_of(plan_files(["2"])))
+    workshop.push(image_of(plan_files(["1", "2"]), overrides=[withdrawal("2")]))
+    found, _ = reverted(workshop, 1)
+    (host,) = found.hosts
+    assert host.startswith(f"{COFFEE}/2: any host app not named here: no release is left")
+
+
 def test_a_change_of_the_trusted_keys_is_told(workshop: Workshop) -> None:
     """Keys that the epoch's plan does not trust, or trusts again, are named; else nothing is."""
     plain = {"workspace.yaml": "workspace: demo\n", "apps/tea.yaml": "app: tea\n"}
@@ -114,12 +123,15 @@ def test_a_change_of_the_trusted_keys_is_told(workshop: Workshop) -> None:
     workshop.push(image_of(plain))
     workshop.push(image_of({**plain, "workspace.yaml": said}))
     workshop.push(image_of({**plain, "workspace.yaml": said + "check_after: 9\n"}))
-    found = [prepare_revert(workshop.store, workshop.live(), number).keys for number in (1, 2)]
+    found = [
+        prepare_revert(workshop.store, workshop.live(), number, now=workshop.now).keys
+        for number in (1, 2)
+    ]
     assert found[1] is None
     assert found[0] is not None
     assert found[0].details == (f"ann ({one.id[:8]}), bob ({two.id[:8]}) → none",)
     reverted(workshop, 1)
-    back = prepare_revert(workshop.store, workshop.live(), 2).keys
+    back = prepare_revert(workshop.store, workshop.live(), 2, now=workshop.now).keys
     assert back is not None
     assert back.details == (f"none → ann ({one.id[:8]}), bob ({two.id[:8]})",)
 
@@ -128,9 +140,9 @@ def test_reverting_to_the_live_epoch_is_refused(workshop: Workshop) -> None:
     """There is nothing to do, and an epoch that never was is refused."""
     workshop.push(image_of(plan_files(["1"])))
     with pytest.raises(Refused, match="is live already"):
-        prepare_revert(workshop.store, workshop.live(), 1)
+        prepare_revert(workshop.store, workshop.live(), 1, now=workshop.now)
     with pytest.raises(Refused, match="no epoch 9 yet"):
-        prepare_revert(workshop.store, workshop.live(), 9)
+        prepare_revert(workshop.store, workshop.live(), 9, now=workshop.now)
 
 
 def test_a_revert_does_not_undo_a_push_that_it_has_not_seen(workshop: Workshop) -> None:
@@ -138,7 +150,7 @@ def test_a_revert_does_not_undo_a_push_that_it_has_not_seen(workshop: Workshop) 
     workshop.push(image_of(plan_files(["1"])))
     workshop.push(image_of(plan_files(["1", "2"])))
     live = workshop.live()
-    prepared = prepare_revert(workshop.store, live, 1)
+    prepared = prepare_revert(workshop.store, live, 1, now=workshop.now)
     workshop.push(image_of(plan_files(["1", "2", "3"])), note="third package")
     with pytest.raises(LostRaceError, match=r"third package.*\n.*\n.*\+ package 3"):
         workshop.push(prepared.image, force=True, onto=live)

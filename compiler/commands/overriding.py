@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from compiler.carried_plan import read_plan
+from compiler.carried_plan import plan_digests, read_plan
 from compiler.commands.console import confirm, note, say
 from compiler.commands.going_live import Note, Wait, publish_and_wait
 from compiler.commands.naming import app_id, refuse_unknown_release, refuse_unknown_version
@@ -198,8 +198,14 @@ def _lay(
         wish = replace(wish, app=app_id(live.tree["apps"], wish.app))
     before: Standing | None = None
     agreed: set[str] = set()
+    apps = [wish.app] if wish.app else []
     for _ in range(_TRIES):
-        plan = read_plan(live.tree, session.store.get_blob, [wish.app] if wish.app else [])
+        blobs = dict(session.store.get_blobs(plan_digests(live.tree, apps)))
+
+        def blob(digest: bytes, known: dict[bytes, bytes] = blobs) -> bytes:
+            return known.get(digest) or session.store.get_blob(digest)
+
+        plan = read_plan(live.tree, blob, apps)
         wish = replace(wish, name=_name(plan, wish))
         stands = standing(live, plan, wish)
         _refuse_unknown(plan, wish, stands)
@@ -208,7 +214,7 @@ def _lay(
                 f"{described(live.epoch)} has changed it meanwhile: it "
                 f"{in_words(wish.what, stands.value)}. Nothing of yours is published."
             )
-        image = fulfil(live, plan, session.store.get_blob, wish)
+        image = fulfil(live, plan, blob, wish)
         if image is None:
             say(f"{outcome(wish, stands.own)}: that is so already in {described(live.epoch)}.")
             return

@@ -25,7 +25,7 @@ from compiler.compilation import compile_folder
 from compiler.diagnostic import render
 from compiler.image import Image
 from compiler.image_file import load_image
-from compiler.overrides import in_words, named
+from compiler.overrides import laid_line
 from compiler.publication.carrying import carry, contest, only_overridden
 from compiler.publication.checkout import checkout_at, read_checkout
 from compiler.publication.difference import Difference, Side, compare_sides, shown
@@ -218,18 +218,21 @@ def revert(
     """
     session = open_session(redis, store, workspace, changes=True)
     live = session.live()
-    reversion = prepare_revert(session.store, live, epoch)
+    reversion = prepare_revert(session.store, live, epoch, now=int(time.time()))
     for each in reversion.kept:
-        say(f"kept: {named(each)} {in_words(each['what'], each['value'])}")
+        say(f"kept: {laid_line(each)}")
     for stranded in reversion.stranded:
         what = stranded.version or "the whole app"
         say(
             f"stranded: {stranded.app} {what} is unknown to epoch {epoch}; "
             "phones that have it keep it"
         )
+    for host in reversion.hosts:
+        say(f"stranded: {host}")
     if reversion.keys is not None:
         say(f"warning: trusted keys: {'; '.join(reversion.keys.details)}")
-    if reversion.stranded and not confirm(f"Revert to epoch {epoch}?", yes=yes):
+    some_stranded = bool(reversion.stranded or reversion.hosts)
+    if some_stranded and not confirm(f"Revert to epoch {epoch}?", yes=yes):
         raise typer.Exit(3)
     publish_and_wait(
         session,

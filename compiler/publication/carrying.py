@@ -17,6 +17,7 @@ from compiler.overrides import (
     Settlement,
     What,
     in_words,
+    laid_line,
     named,
     names_of,
     place_of,
@@ -43,9 +44,9 @@ class Carried:
         lines = []
         for each in self.settlement.kept:
             own = said(self.plan, place_of(each)) if self.plan is not None else None
-            lines.append(f"kept from before: {_told(each)} (the plan: {_own(each, own)})")
+            lines.append(f"kept from before: {laid_line(each)} (the plan: {_own(each, own)})")
         lines += [
-            f"no longer laid over: {_told(each)}; the plan says the same now"
+            f"no longer laid over: {laid_line(each)}; the plan says the same now"
             for each in self.settlement.agreed
         ]
         for each in self.settlement.taken:
@@ -85,7 +86,7 @@ def carry(
 def contest(contested: Collection[Contested]) -> str:
     """Say which overridden values the plan has changed, and how each is settled."""
     return "\n".join(
-        f"{_told(each.override)} by an override, and this plan changes what it is laid over "
+        f"{laid_line(each.override)} by an override, and this plan changes what it is laid over "
         f"from {_value(each.override, each.before)} to {_value(each.override, each.after)}. "
         f"To take the plan's value, push with --take-plan {named(each.override)}; to keep the "
         f"override's, write {_value(each.override, each.override['value'])} into the plan "
@@ -107,10 +108,6 @@ def _refuse_unknown(
     if unknown:
         there = ", ".join(sorted({named(each) for each in overrides})) or "nothing"
         raise Refused(f"Nothing is overridden at {', '.join(unknown)}. Overridden now: {there}.")
-
-
-def _told(override: Override) -> str:
-    return f"{named(override)} {in_words(override['what'], override['value'])}"
 
 
 def _own(override: Override, value: str | None) -> str:

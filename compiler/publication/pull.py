@@ -23,13 +23,12 @@ from compiler.diagnostic import has_errors
 from compiler.language.reading import WORKSPACE_FILE, read_files
 from compiler.language.rewriting import rewritten
 from compiler.lists.allowlist import ids_from_text, read_ids
-from compiler.overrides import in_words, named, place_of, said
+from compiler.overrides import laid_line, place_of, said
 from compiler.plan import ListSource, Plan
 from compiler.publication.epoch import Publication
 from compiler.refusal import Refused
 from compiler.storage.store import Store
 from gateway.errors import FormatError
-from gateway.layout import Override
 
 _PLAN_FILES = ("apps/*.yaml", "packages/*/*.json", "*.yaml")
 _SHOWN = 5
@@ -114,15 +113,11 @@ def _write_overrides(texts: dict[str, bytes], publication: Publication) -> tuple
     }
     texts.update({path: before[path] for path in failed if path is not None})
     return tuple(
-        f"written into {path}, so that a push ends the override: {_told(each)}"
+        f"written into {path}, so that a push ends the override: {laid_line(each)}"
         if path not in failed
-        else f"laid over the plan, and not written into it: {_told(each)}"
+        else f"laid over the plan, and not written into it: {laid_line(each)}"
         for each, path in zip(overrides, paths, strict=True)
     )
-
-
-def _told(override: Override) -> str:
-    return f"{named(override)} {in_words(override['what'], override['value'])}"
 
 
 def _lists_by_file(plan: Plan | None, publication: Publication) -> dict[str, list[ListSource]]:

@@ -12,12 +12,13 @@ from dataclasses import dataclass, replace
 from compiler.carried_plan import read_plan
 from compiler.diagnostic import PlanError
 from compiler.image import Image, relay_image
-from compiler.overrides import What, put
+from compiler.overrides import What, lay_over, named, put
 from compiler.plan import Plan
 from compiler.publication.change import Change, changed_settings
 from compiler.publication.epoch import Publication, Reader, read_publication, stored_digests
 from compiler.publication.freshness import withdrawn_keys
 from compiler.publication.history import End, find_epoch, walk
+from compiler.publication.stranding import strandings
 from compiler.refusal import Refused
 from compiler.storage.spool import Spool
 from compiler.storage.store import Store
@@ -42,7 +43,8 @@ class Stranded:
 class Reversion:
     """What a revert would publish: `kept` are the overrides laid over it, `stranded` is lost.
 
-    `keys` tells how the trusted keys of the plan would change, None when they stay.
+    `keys` tells how the trusted keys of the plan would change, None when they stay. `hosts` are
+    the host apps that a withdrawal leaves without a target under E's plan, and not under the live.
     """
 
     source: Publication
@@ -50,10 +52,11 @@ class Reversion:
     kept: tuple[layout.Override, ...]
     stranded: tuple[Stranded, ...]
     keys: Change | None
+    hosts: tuple[str, ...] = ()
 
 
-def prepare_revert(store: Store, live: Publication, number: int) -> Reversion:
-    """Build the image that `revert number` publishes.
+def prepare_revert(store: Store, live: Publication, number: int, *, now: int) -> Reversion:
+    """Build the image that `revert number` publishes; `now` is in Unix seconds.
 
     Publish it with `force=True` and `commit=live.epoch["commit"]`: it stands on no checkout, and
     the next push must still contain what is live now. Raises Refused, PlanError (this compiler no
@@ -65,10 +68,25 @@ def prepare_revert(store: Store, live: Publication, number: int) -> Reversion:
     plan = _plan(source, store.get_blob)
     overrides = _overrides(store, live, source, plan)
     image = _relaid(store, source, overrides)
-    now = _plan(live, store.get_blob)
-    stranded = tuple(_stranded(now, plan)) if plan else ()
-    keys = _changed_keys(now, plan) if now and plan else None
-    return Reversion(source, image, tuple(image.tree["overrides"]), stranded, keys)
+    was = _plan(live, store.get_blob)
+    stranded = tuple(_stranded(was, plan)) if plan else ()
+    keys = _changed_keys(was, plan) if was and plan else None
+    before = _hosts(was, live.tree["overrides"], now)
+    hosts = tuple(line for line in _hosts(plan, overrides, now) if line not in before)
+    return Reversion(source, image, tuple(image.tree["overrides"]), stranded, keys, hosts)
+
+
+def _hosts(plan: Plan | None, overrides: list[layout.Override], now: int) -> list[str]:
+    """Name the host apps that overrides, withdrawing versions, leave without a target."""
+    if plan is None:
+        return []
+    laid = lay_over(plan, overrides)
+    return [
+        f"{named(each)}: {host}"
+        for each in overrides
+        if each["what"] == What.WITHDRAWN and each["value"] == "true"
+        for host in strandings(laid, each["app"], parse_version(each["name"]), now)
+    ]
 
 
 def _relaid(store: Store, source: Publication, overrides: list[layout.Override]) -> Image:

@@ -13,9 +13,9 @@ from compiler.plan import App, Audience, Plan, Release, State
 
 @dataclass(frozen=True, slots=True)
 class Stranding:
-    """Host apps that ran a withdrawn version: a platform (empty: any other), and its versions.
+    """Host apps that ran a withdrawn version: a platform, and its versions.
 
-    `releases` are those that serve it still, but reach only some clients; with none of them,
+    Without a platform it is those that no package names. `releases` are those that serve it still, but reach only some clients; with none of them,
     everybody there is left without a target.
     """
 
@@ -24,7 +24,7 @@ class Stranding:
     releases: tuple[str, ...]
 
     def __str__(self) -> str:
-        hosts = self.platform or "any other host app"
+        hosts = self.platform or "any host app not named here"
         if self.platform and self.versions != Interval():
             hosts += f" {self.versions}"
         if self.releases:
