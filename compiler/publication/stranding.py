@@ -15,8 +15,8 @@ from compiler.plan import App, Audience, Plan, Release, State
 class Stranding:
     """Host apps that ran a withdrawn version: a platform, and its versions.
 
-    Without a platform it is those that no package names. `releases` are those that serve it still, but reach only some clients; with none of them,
-    everybody there is left without a target.
+    Without a platform it is those that no package names. `releases` serve them still, but reach
+    only some clients; with none of them, everybody there is left without a target.
     """
 
     platform: str
