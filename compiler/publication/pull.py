@@ -57,13 +57,13 @@ def pull(publication: Publication, store: Store, folder: Path, *, force: bool = 
     """
     files = publication.tree["files"]
     texts = {path: store.get_blob(digest) for path, digest in files.items()}
-    plan = read_files({path: text.decode() for path, text in texts.items()}, now=0).plan
+    plan = _plan(texts)
     if plan is None and publication.tree["lists"]:
         raise FormatError(
             f"The plan of epoch {publication.number} cannot be read by this tidegate, so its "
             "lists have no files. Pull it with the version that pushed it."
         )
-    told = _write_overrides(texts, publication)
+    told = _write_overrides(texts, publication) if plan is not None else ()
     lists = _lists_by_file(plan, publication)
     try:
         targets = {path: _inside(folder, path) for path in (*texts, *lists)}
@@ -93,31 +93,31 @@ def pull(publication: Publication, store: Store, folder: Path, *, force: bool = 
 
 def _write_overrides(texts: dict[str, bytes], publication: Publication) -> tuple[str, ...]:
     """Write the overrides into the texts; a file that would not say just that stays as it was."""
-    before = dict(texts)
-    overrides = publication.tree["overrides"]
-    paths = [
-        publication.tree["apps"].get(each["app"]) if each["app"] else WORKSPACE_FILE
-        for each in overrides
+    before, files = dict(texts), publication.tree["apps"]
+    laid = [
+        (each, files.get(each["app"]) if each["app"] else WORKSPACE_FILE)
+        for each in publication.tree["overrides"]
     ]
-    for each, path in zip(overrides, paths, strict=True):
-        text = rewritten(texts[path].decode(), each) if path is not None else None
+    for each, path in laid:
+        old = texts.get(path or "")
+        text = rewritten(old.decode(), each) if old is not None else None
         if path is not None and text is not None:
             texts[path] = text.encode()
-    plan = None
-    if overrides:
-        plan = read_files({path: text.decode() for path, text in texts.items()}, now=0).plan
+    plan = _plan(texts) if laid else None
     failed = {
-        path
-        for each, path in zip(overrides, paths, strict=True)
-        if plan is None or said(plan, place_of(each)) != each["value"]
+        path for each, path in laid if plan is None or said(plan, place_of(each)) != each["value"]
     }
-    texts.update({path: before[path] for path in failed if path is not None})
+    texts.update({path: text for path, text in before.items() if path in failed})
     return tuple(
-        f"written into {path}, so that a push ends the override: {laid_line(each)}"
-        if path not in failed
-        else f"laid over the plan, and not written into it: {laid_line(each)}"
-        for each, path in zip(overrides, paths, strict=True)
+        f"laid over the plan, and not written into it: {laid_line(each)}"
+        if path in failed
+        else f"written into {path}, so that a push ends the override: {laid_line(each)}"
+        for each, path in laid
     )
+
+
+def _plan(texts: Mapping[str, bytes]) -> Plan | None:
+    return read_files({path: text.decode() for path, text in texts.items()}, now=0).plan
 
 
 def _lists_by_file(plan: Plan | None, publication: Publication) -> dict[str, list[ListSource]]:
