@@ -12,7 +12,6 @@ Pure: `lay_over` is the meaning, used by image, explain and all who compare.
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from compiler.plan import App, Audience, Package, Plan, Release, State, percent_text
@@ -236,5 +235,7 @@ def settle(
 def names_of(override: Override, plan: Plan) -> set[str]:
     """Give all names by which `--take-plan` may mean an override."""
     app = find_app(plan, override["app"])
-    by_file = {f"{PurePosixPath(app.file).stem}/{override['name']}"} if app is not None else set()
-    return {named(override), named(override).replace("_", "-"), *by_file}
+    if app is None:  # check_after is a command, too
+        return {named(override), named(override).replace("_", "-")}
+    file = app.file.removeprefix("apps/").removesuffix(".yaml")
+    return {named(override), f"{file}/{override['name']}"}

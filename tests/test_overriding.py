@@ -374,7 +374,9 @@ def test_a_push_goes_under_an_override_of_that_moment(desk: Desk) -> None:
     session = Session("demo", parse_url(os.environ["TIDEGATE_REDIS"]), str(desk.workshop.folder))
     session.__dict__["store"] = SteppedStore(desk.workshop.store, steps)
     key = os.environ["TIDEGATE_KEY"]
-    publish_under_overrides(session, image, live, [], base=1, key=key, wait=0, note="mine")
+    publish_under_overrides(
+        session, image, live, [], checkout=None, base=1, force=False, key=key, wait=0, note="mine"
+    )
     assert desk.laid() == [("state", "ramp", "paused")]
     assert desk.workshop.live().epoch["note"] == "mine"
     assert desk.workshop.live().number == 3

@@ -27,9 +27,10 @@ from compiler.image import Image
 from compiler.image_file import load_image
 from compiler.overrides import laid_line
 from compiler.publication.carrying import carry, contest, only_overridden
-from compiler.publication.checkout import checkout_at, read_checkout
+from compiler.publication.checkout import Checkout, checkout_at, read_checkout
 from compiler.publication.difference import Difference, Side, compare_sides, shown
 from compiler.publication.epoch import Publication, described
+from compiler.publication.freshness import check_base
 from compiler.publication.live import read_live
 from compiler.publication.publisher import LostRaceError
 from compiler.publication.revert import prepare_revert
@@ -112,28 +113,43 @@ def publish_under_overrides(
     live: Publication | None,
     take: list[str],
     *,
+    checkout: Checkout | None,
     base: int | None,
+    force: bool,
     **options: Any,
 ) -> None:
     """Publish a compiled plan under the live epoch's overrides; say what became of each.
 
     Once more if somebody has laid or lifted one meanwhile. `options` are those of
-    `publish_and_wait`. Raises Refused when the plan changes the very value that is overridden.
+    `publish_and_wait`. Raises Refused when the plan changes the very value that is overridden,
+    but first when it is stale, as it then knows nothing of what it changes.
     """
+    check_base(live, checkout, base, force=force)
+    taken: tuple[layout.Override, ...] | None = None
     for _ in range(_TRIES):
         carried = carry(image, live, session.store.get_blob, take)
+        if taken is not None and carried.settlement.taken != taken:
+            raise Refused("Somebody has just overridden what you take from the plan. Push again.")
         if carried.settlement.contested:
             raise Refused(contest(carried.settlement.contested))
         for line in carried.lines:
             note(line)
         try:
-            publish_and_wait(session, carried.image, base=base, onto=live, **options)
+            publish_and_wait(
+                session,
+                carried.image,
+                checkout=checkout,
+                base=base,
+                force=force,
+                onto=live,
+                **options,
+            )
         except LostRaceError as lost:
             if live is None or lost.winner is None or not only_overridden(live, lost.winner):
                 raise
             note(f"{described(lost.winner.epoch)} has changed an override meanwhile; once more.")
             base = lost.winner.number if base == live.number else base
-            live = lost.winner
+            live, taken = lost.winner, carried.settlement.taken
         else:
             return
     raise Refused("Overrides change all the time. Push again.")
