@@ -8,28 +8,13 @@
 import gc
 import os
 import sys
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Iterable
+from importlib import import_module
 
 import typer
 from typer.exceptions import Abort, TyperException
 
-from compiler.commands import (
-    counts,
-    encrypting,
-    explaining,
-    keys,
-    packages,
-    patches,
-    plans,
-    publishing,
-    signatures,
-    upkeep,
-)
 from compiler.commands.console import err
-from compiler.commands.lists import allowlist_app
-from compiler.commands.past import history_app
-from compiler.commands.up import up
 from compiler.diagnostic import PlanError
 from compiler.key_file import KeyFileError
 from compiler.packaging.archive import PackError
@@ -63,40 +48,66 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-_COMMANDS: tuple[tuple[str, Callable[..., Any]], ...] = (
-    ("up", up),
-    ("init", plans.init),
-    ("validate", plans.validate),
-    ("schema", plans.schema),
-    ("diff", publishing.diff),
-    ("push", publishing.push),
-    ("compile", plans.compile_plan),
-    ("revert", publishing.revert),
-    ("reinstate", upkeep.reinstate),
-    ("restore", upkeep.restore),
-    ("pull", upkeep.pull),
-    ("gc", upkeep.gc),
-    ("explain", explaining.explain),
-    ("pack", packages.pack),
-    ("upload", packages.upload),
-    ("keygen", keys.keygen),
-    ("sign", signatures.sign),
-    ("verify", signatures.verify),
-    ("encrypt", encrypting.encrypt),
-    ("patch", patches.patch),
-    ("census", counts.census),
-    ("reports", counts.reports),
-)
-for _name, _command in _COMMANDS:
-    app.command(_name)(_command)
-app.add_typer(history_app, name="history")
-app.add_typer(allowlist_app, name="allowlist")
+COMMANDS = {
+    "up": "up.up",
+    "init": "plans.init",
+    "validate": "plans.validate",
+    "schema": "plans.schema",
+    "diff": "publishing.diff",
+    "push": "publishing.push",
+    "compile": "plans.compile_plan",
+    "pause": "overriding.pause",
+    "resume": "overriding.resume",
+    "end": "overriding.end",
+    "percent": "overriding.percent",
+    "withdraw": "overriding.withdraw",
+    "reinstate": "overriding.reinstate",
+    "check-after": "overriding.check_after",
+    "revert": "publishing.revert",
+    "restore": "upkeep.restore",
+    "pull": "upkeep.pull",
+    "gc": "upkeep.gc",
+    "explain": "explaining.explain",
+    "pack": "packages.pack",
+    "upload": "packages.upload",
+    "keygen": "keys.keygen",
+    "sign": "signatures.sign",
+    "verify": "signatures.verify",
+    "encrypt": "encrypting.encrypt",
+    "patch": "patches.patch",
+    "census": "counts.census",
+    "reports": "counts.reports",
+    "history": "past.history_app",
+    "allowlist": "lists.allowlist_app",
+}
+"""Where each command is: to import all of them takes longer than an emergency has."""
+
+
+@app.callback()
+def _named() -> None:
+    """Keep the command's name needed: an app of one command alone would go without."""
+
+
+def register(names: Iterable[str]) -> None:
+    """Add commands to the app, if they are not there, importing only theirs."""
+    there = {each.name for each in app.registered_commands}
+    there |= {each.name for each in app.registered_groups}
+    for name in names:
+        if name in there:
+            continue
+        module, _, attribute = COMMANDS[name].partition(".")
+        found = getattr(import_module(f"compiler.commands.{module}"), attribute)
+        if isinstance(found, typer.Typer):
+            app.add_typer(found, name=name)
+        else:
+            app.command(name)(found)
 
 
 def main() -> None:
     """Run a command; every fault is a sentence and an exit code, never a traceback."""
     # A plan of 10,000 apps is millions of small objects and no garbage: look for cycles seldom.
     gc.set_threshold(200_000, 20, 50)
+    register([sys.argv[1]] if sys.argv[1:2] and sys.argv[1] in COMMANDS else COMMANDS)
     try:
         code = app(standalone_mode=False)
     except (Abort, KeyboardInterrupt):

@@ -144,7 +144,7 @@ def compile_folder(
     folder: Path,
     store: Store | None,
     now: int,
-    withdrawals: Sequence[layout.Withdrawal] = (),
+    overrides: Sequence[layout.Override] = (),
     progress: Progress = quiet,
 ) -> tuple[Image, Loaded]:
     """Compile a plan's folder. Raises PlanError with all findings when there is any error."""
@@ -160,5 +160,5 @@ def compile_folder(
         _ = loading.result().plan  # raises when a list has errors, before the tables are made
 
     patches = read_catalogue(store, plan) if store is not None else {}
-    image = build_image(plan, usable(), withdrawals, progress, Spool(), patches)
+    image = build_image(plan, usable(), overrides, progress, Spool(), patches)
     return image, loading.result()

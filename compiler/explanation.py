@@ -4,13 +4,11 @@ The reference evaluator gives the reasons; memberships come from the same bucket
 read, so no plan file and no list file is needed.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from compiler.diagnostic import PlanError
-from compiler.image import withdraw
-from compiler.language.reading import read_files
+from compiler.carried_plan import read_plan
+from compiler.overrides import lay_over
 from compiler.plan import Plan
 from compiler.publication.epoch import Publication, Reader
 from compiler.reference import Memberships, real_id
@@ -22,16 +20,12 @@ Bucket = Callable[[bytes], bytes | None]
 """Gives a bucket by its short digest, None when it is not there."""
 
 
-def plan_of(publication: Publication, blob: Reader) -> Plan:
-    """Read the plan that an epoch carries, its overrides laid over it. Raises PlanError."""
-    files = publication.tree["files"]
-    reading = read_files({path: blob(digest).decode() for path, digest in files.items()}, now=0)
-    if reading.plan is None:
-        raise PlanError(reading.diagnostics, reading.sources)
-    withdrawals = publication.tree["withdrawals"]
-    return replace(
-        reading.plan, apps=tuple(withdraw(app, withdrawals) for app in reading.plan.apps)
-    )
+def plan_of(publication: Publication, blob: Reader, apps: Collection[str] | None = None) -> Plan:
+    """Read the plan that an epoch carries, its overrides laid over it; of apps only these.
+
+    Raises PlanError.
+    """
+    return lay_over(read_plan(publication.tree, blob, apps), publication.tree["overrides"])
 
 
 class Roll:

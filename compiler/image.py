@@ -1,17 +1,17 @@
 """The image: every blob of one publication, made from a checked plan and its lists' ids.
 
-Equal plans, lists and withdrawals give equal images, byte for byte; number, author, time and note
+Equal plans, lists and overrides give equal images, byte for byte; number, author, time and note
 belong to the epoch that publishes an image, not to it.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from compiler.carried_plan import read_plan
 from compiler.diagnostic import Diagnostic, PlanError, error
-from compiler.language.reading import read_files
-from compiler.lists.allowlist import ListIds
-from compiler.lists.buckets import build_membership
 from compiler.lowering import lower_app, offered
+from compiler.overrides import in_order, lay_over
 from compiler.plan import App, ListSource, Plan
 from compiler.progress import Progress, quiet
 from gateway import layout
@@ -20,7 +20,9 @@ from gateway.layout import digest_of
 from gateway.membership import ExpressionLists
 from gateway.program import Program
 from gateway.remembered import Memory
-from gateway.version import parse_version
+
+if TYPE_CHECKING:
+    from compiler.lists.allowlist import ListIds
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,19 +30,19 @@ class Image:
     """The tree of blobs below `root`, the digest of the contents blob.
 
     `blobs` holds all of them by digest: contents, settings, programs, sets, shards, packs, the
-    plan tree, plan files, patches and the lists' ids.
+    plan tree, plan files, patches and the lists' ids. Of a relaid image it holds what is new.
     """
 
     root: bytes
     contents: layout.Contents
     tree: layout.Tree
-    blobs: Mapping[bytes, bytes]
+    blobs: MutableMapping[bytes, bytes]
 
 
 def build_image(
     plan: Plan,
-    lists: Iterable[ListIds],
-    withdrawals: Sequence[layout.Withdrawal] = (),
+    lists: "Iterable[ListIds]",
+    overrides: Sequence[layout.Override] = (),
     progress: Progress = quiet,
     blobs: MutableMapping[bytes, bytes] | None = None,
     patches: Mapping[str, layout.Patches] | None = None,
@@ -71,38 +73,53 @@ def build_image(
 
     membership = None
     if not all(source.regex for source in plan.lists):
+        # numpy takes its time to import, and who changes one value at once needs none.
+        from compiler.lists.buckets import build_membership  # noqa: PLC0415
+
         table = build_membership(plan.workspace.name, texts(), progress, found)
         membership = table.membership
-    return _assemble(plan, files, membership, found, withdrawals, patches or {})
+    return _assemble(plan, files, membership, found, overrides, patches or {})
 
 
-def rebuild_image(
+def relay_image(
+    contents: layout.Contents,
     tree: layout.Tree,
-    membership: layout.Membership | None,
     blob: Callable[[bytes], bytes],
-    withdrawals: Sequence[layout.Withdrawal],
-    blobs: MutableMapping[bytes, bytes] | None = None,
+    overrides: Sequence[layout.Override],
 ) -> Image:
-    """Compile an epoch's own plan again, with other withdrawals laid over it.
+    """Lay other overrides over a compiled plan, by compiling again only what they touch.
 
-    `blob` gives any blob of that epoch. The lists are the same, so their tables are reused. The
-    image's blobs are put into `blobs`, if given, which is empty.
-    Raises PlanError when this compiler no longer accepts that plan.
+    `contents` and `tree` are of an epoch or an image, and `blob` gives any blob of theirs by its
+    digest. The image's `blobs` are only those that it has made: all others are theirs.
+    Raises PlanError when this compiler no longer accepts a touched app, or cannot offer it.
     """
-    texts = {path: blob(digest).decode() for path, digest in tree["files"].items()}
-    reading = read_files(texts, now=0)
-    if reading.plan is None:
-        raise PlanError(reading.diagnostics, reading.sources)
-    found = {} if blobs is None else blobs
-    for each in tree["lists"].values():
-        found[each["digest"]] = blob(each["digest"])
-    if membership is not None:
-        for digest in (membership["sets"], *membership["shards"], *membership["packs"]):
-            found[digest] = blob(digest)
+    touched = _touched(tree["overrides"], overrides)
+    apps = sorted(touched & contents["programs"].keys())
+    plan = lay_over(read_plan(tree, blob, apps), overrides)
+    faults = [*_unrecorded(plan)]
+    if faults:
+        raise PlanError(faults, plan.files)
+    blobs = _Blobs({})
     patches: dict[str, layout.Patches] = {
-        app: layout.decode(layout.Patches, blob(digest)) for app, digest in tree["patches"].items()
+        app: layout.decode(layout.Patches, blob(tree["patches"][app]))
+        for app in apps
+        if app in tree["patches"]
     }
-    return _assemble(reading.plan, tree["lists"], membership, found, withdrawals, patches)
+    programs = {app.id: blobs.keep(_program(app, plan, patches)) for app in plan.apps}
+    tree = {**tree, "overrides": in_order(overrides)}
+    contents = {
+        **contents,
+        "settings": blobs.keep(layout.encode(layout.Settings, _settings(plan))),
+        "programs": {**contents["programs"], **programs},
+        "plan": blobs.keep(layout.encode(layout.Tree, tree)),
+    }
+    root = blobs.keep(layout.encode(layout.Contents, contents))
+    return Image(root, contents, tree, blobs.found)
+
+
+def _touched(old: Sequence[layout.Override], new: Sequence[layout.Override]) -> set[str]:
+    """Name the apps whose overrides differ."""
+    return {each["app"] for each in (*old, *new) if each not in old or each not in new}
 
 
 def _assemble(
@@ -110,46 +127,61 @@ def _assemble(
     lists: dict[str, layout.ListFile],
     membership: layout.Membership | None,
     found: MutableMapping[bytes, bytes],
-    withdrawals: Sequence[layout.Withdrawal],
+    overrides: Sequence[layout.Override],
     patches: Mapping[str, layout.Patches],
 ) -> Image:
-    apps = [withdraw(app, withdrawals) for app in plan.apps]
-    faults = [*_unusable(plan)]
-    faults += [
-        error(
-            package.span,
-            f"package {package.version} of {app.id} is on offer but has no record, so no phone "
-            f"could fetch it. Run: tidegate upload FILE --app {app.id} --version {package.version}",
-        )
-        for app in apps
-        for package in app.packages
-        if package.record is None and package.version in {each.package for each in offered(app)}
-    ]
+    files = plan.files
+    plan = lay_over(plan, overrides)
+    faults = [*_unusable(plan), *_unrecorded(plan)]
     if faults:
-        raise PlanError(faults, plan.files)
-
-    def keep(blob: bytes) -> bytes:
-        digest = digest_of(blob)
-        found[digest] = blob
-        return digest
-
+        raise PlanError(faults, files)
+    blobs = _Blobs(found)
     tree: layout.Tree = {
-        "files": {path: keep(text.encode()) for path, text in sorted(plan.files.items())},
+        "files": {path: blobs.keep(text.encode()) for path, text in sorted(files.items())},
+        "apps": {app.id: app.file for app in plan.apps},
         "lists": lists,
         "patches": {
-            app: keep(layout.encode(layout.Patches, each)) for app, each in sorted(patches.items())
+            app: blobs.keep(layout.encode(layout.Patches, each))
+            for app, each in sorted(patches.items())
         },
-        "withdrawals": _still_needed(plan, withdrawals),
+        "overrides": in_order(overrides),
     }
     contents: layout.Contents = {
         "format": layout.FORMAT,
-        "settings": keep(layout.encode(layout.Settings, _settings(plan))),
-        "programs": {app.id: keep(_program(app, plan, patches)) for app in apps},
+        "settings": blobs.keep(layout.encode(layout.Settings, _settings(plan))),
+        "programs": {app.id: blobs.keep(_program(app, plan, patches)) for app in plan.apps},
         "membership": membership,
-        "plan": keep(layout.encode(layout.Tree, tree)),
+        "plan": blobs.keep(layout.encode(layout.Tree, tree)),
     }
-    root = keep(layout.encode(layout.Contents, contents))
+    root = blobs.keep(layout.encode(layout.Contents, contents))
     return Image(root, contents, tree, found)
+
+
+@dataclass(frozen=True, slots=True)
+class _Blobs:
+    """Blobs on their way into an image."""
+
+    found: MutableMapping[bytes, bytes]
+
+    def keep(self, blob: bytes) -> bytes:
+        """Add a blob; give its digest."""
+        digest = digest_of(blob)
+        self.found[digest] = blob
+        return digest
+
+
+def _unrecorded(plan: Plan) -> Iterator[Diagnostic]:
+    """Report packages that would be offered and have no record."""
+    for app in plan.apps:
+        versions = {each.package for each in offered(app)}
+        for package in app.packages:
+            if package.record is None and package.version in versions:
+                yield error(
+                    package.span,
+                    f"package {package.version} of {app.id} is on offer but has no record, so no "
+                    f"phone could fetch it. Run: tidegate upload FILE --app {app.id} --version "
+                    f"{package.version}",
+                )
 
 
 def _unusable(plan: Plan) -> Iterator[Diagnostic]:
@@ -176,31 +208,6 @@ def _program(app: App, plan: Plan, patches: Mapping[str, layout.Patches]) -> byt
     bits = {source.name: at for at, source in enumerate(plan.lists)}
     Program(layout.decode(layout.Program, blob), bits, Memory())
     return blob
-
-
-def withdraw(app: App, withdrawals: Sequence[layout.Withdrawal]) -> App:
-    """Lay withdrawals over an app: its packages of these versions count as withdrawn."""
-    keys = {parse_version(each["version"]) for each in withdrawals if each["app"] == app.id}
-    if not keys:
-        return app
-    packages = tuple(
-        replace(package, withdrawn=package.withdrawn or package.key in keys)
-        for package in app.packages
-    )
-    return replace(app, packages=packages)
-
-
-def _still_needed(plan: Plan, withdrawals: Sequence[layout.Withdrawal]) -> list[layout.Withdrawal]:
-    """Drop what the plan says itself; keep the rest, sorted."""
-    said = {
-        (app.id, package.key) for app in plan.apps for package in app.packages if package.withdrawn
-    }
-    kept = {
-        (each["app"], each["version"])
-        for each in withdrawals
-        if (each["app"], parse_version(each["version"])) not in said
-    }
-    return [{"app": app, "version": version} for app, version in sorted(kept)]
 
 
 def _settings(plan: Plan) -> layout.Settings:

@@ -5,7 +5,8 @@ version bound, the gap between two bounds, …). Each class gets the bitmap of t
 accept it, by set algebra on bitmaps; reference.py says independently what a condition means.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -38,12 +39,30 @@ def offered(app: App) -> list[Release]:
     return live
 
 
+def _rows(release: Release) -> Iterator[Release]:
+    """Give a ramp's steps as releases that take over from one another; else the release itself.
+
+    All have the release's id, and with it its order of the percent buckets, so that a step that
+    reaches more keeps everybody. Before the first step there is none.
+    """
+    ramp = release.audience.ramp
+    if not ramp:
+        yield release
+        return
+    for step, over in zip(ramp, [*(step.at for step in ramp[1:]), None], strict=True):
+        starts = step.at if release.starts is None else max(step.at, release.starts)
+        ends = min((bound for bound in (over, release.ends) if bound is not None), default=None)
+        audience = replace(release.audience, ramp=(), basis_points=step.basis_points)
+        if ends is None or starts < ends:
+            yield replace(release, audience=audience, starts=starts, ends=ends)
+
+
 def lower_app(app: App, patches: Mapping[str, list[layout.PatchEntry]]) -> layout.Program:
     """Compile one app. The plan must have been checked, its offered packages have records.
 
     `patches` are those that lead to a version.
     """
-    ranked = offered(app)
+    ranked = [row for release in offered(app) for row in _rows(release)]
     by_version = {package.version: package for package in app.packages}
     versions = list(dict.fromkeys(release.package for release in ranked))
     return {

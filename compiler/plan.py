@@ -71,10 +71,19 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """One step of a ramp: from the second `at` on the percentage is `basis_points`."""
+
+    at: int
+    basis_points: int
+
+
+@dataclass(frozen=True, slots=True)
 class Audience:
     """Who may get a release; all that is given must hold; nothing given means everyone.
 
-    `basis_points` is the percentage in hundredths of a percent, 0 to 10,000, or None.
+    `basis_points` is the percentage in hundredths of a percent, 0 to 10,000, or None; or `ramp`
+    gives it by time, its steps strictly rising in time, and 0 before the first.
     `by_user` counts the user id only, instead of the device id or else the user id.
     """
 
@@ -82,6 +91,13 @@ class Audience:
     not_lists: tuple[str, ...] = ()
     basis_points: int | None = None
     by_user: bool = False
+    ramp: tuple[Step, ...] = ()
+
+
+def percent_text(basis_points: int) -> str:
+    """Write a percentage as a plan does: `12.5`."""
+    whole, rest = divmod(basis_points, 100)
+    return f"{whole}.{rest:02d}".rstrip("0") if rest else str(whole)
 
 
 @dataclass(frozen=True, slots=True)

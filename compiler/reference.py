@@ -143,7 +143,7 @@ def explain_release(
         findings.append(Finding("schedule", needed, str(second), begun and not over))
     findings.append(_host(package, check))
     findings.extend(_condition(condition, check, app.id) for condition in release.conditions)
-    findings.extend(_audience(workspace, app, release, check, members))
+    findings.extend(_audience(workspace, app, release, check, second, members))
     return Explanation(release, package, tuple(findings))
 
 
@@ -287,6 +287,7 @@ def _audience(
     app: App,
     release: Release,
     check: Mapping[str, Any],
+    second: int,
     members: Memberships,
 ) -> list[Finding]:
     audience, findings = release.audience, []
@@ -303,31 +304,33 @@ def _audience(
         )
         needed = f"none of {', '.join(audience.not_lists)}"
         findings.append(Finding("not_lists", needed, on + unknown, holds))
-    if audience.basis_points is not None:
-        findings.append(_percent(workspace, app, release.id, audience, check))
+    percent = _percent_at(audience, second)
+    if percent is not None:
+        findings.append(_percent(workspace, app, release, percent, check))
     return findings
 
 
+def _percent_at(audience: Audience, second: int) -> int | None:
+    """Give the percentage in basis points, of a ramp that of the last step that was taken."""
+    if not audience.ramp:
+        return audience.basis_points
+    taken = [step.basis_points for step in audience.ramp if step.at <= second]
+    return taken[-1] if taken else 0
+
+
 def _percent(
-    workspace: Workspace,
-    app: App,
-    release_id: str,
-    audience: Audience,
-    check: Mapping[str, Any],
+    workspace: Workspace, app: App, release: Release, percent: int, check: Mapping[str, Any]
 ) -> Finding:
-    assert audience.basis_points is not None
-    needed = f"{audience.basis_points / 100:g} %"
+    needed = f"{percent / 100:g} %"
     kind, subject = "user", real_id(workspace, check, "user")
     device = real_id(workspace, check, "device")
-    if not audience.by_user and device is not None:
+    if not release.audience.by_user and device is not None:
         kind, subject = "device", device
     if subject is None:
-        return Finding("percent", needed, "no id", audience.basis_points == 10_000)
+        return Finding("percent", needed, "no id", percent == 10_000)
     bucket = percent_bucket(id_hash(subject, id_seed(workspace.name, kind)))
-    place = percent_place(bucket, percent_key(app.id, release_id))
-    return Finding(
-        "percent", needed, f"{kind} at {place / 100:.2f} %", place < audience.basis_points
-    )
+    place = percent_place(bucket, percent_key(app.id, release.id))
+    return Finding("percent", needed, f"{kind} at {place / 100:.2f} %", place < percent)
 
 
 def real_id(workspace: Workspace, check: Mapping[str, Any], kind: str) -> str | None:

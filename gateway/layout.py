@@ -214,7 +214,7 @@ class PackageEntry(TypedDict):
 
 
 class ReleaseEntry(TypedDict):
-    """A release; its place in the program's list is its rank; `package` indexes `packages`."""
+    """A release, or a step of its ramp; its place in the list is its rank; `package` an index."""
 
     id: str
     package: int
@@ -304,11 +304,13 @@ class ListFile(TypedDict):
     column: str | None
 
 
-class Withdrawal(TypedDict):
-    """A withdrawn version laid over the plan, kept until `reinstate` or the plan says the same."""
+class Override(TypedDict):
+    """One value laid over the plan: `what` of which app's release or version; see the compiler."""
 
+    what: str
     app: str
-    version: str
+    name: str
+    value: str
 
 
 class Patches(TypedDict):
@@ -318,15 +320,13 @@ class Patches(TypedDict):
 
 
 class Tree(TypedDict):
-    """The plan's text by file, its lists by name, and what is laid over it.
-
-    `patches` names for each app with patches the A blob of what was known of them.
-    """
+    """The plan's texts and lists by name, its files and A blobs by app, and what lies over it."""
 
     files: dict[str, bytes]
+    apps: dict[str, str]
     lists: dict[str, ListFile]
     patches: dict[str, bytes]
-    withdrawals: list[Withdrawal]
+    overrides: list[Override]
 
 
 class Epoch(TypedDict):

@@ -99,7 +99,9 @@ def make_epoch(
             "settings": keep(layout.Settings, settings),
             "programs": programs,
             "membership": membership,
-            "plan": keep(layout.Tree, {"files": {}, "lists": {}, "patches": {}, "withdrawals": []}),
+            "plan": keep(
+                layout.Tree, {"files": {}, "apps": {}, "lists": {}, "patches": {}, "overrides": []}
+            ),
         },
     )
     epoch = layout.pack_map(

@@ -12,6 +12,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from compiler.overrides import put
 from compiler.plan import (
     App,
     Audience,
@@ -26,10 +27,12 @@ from compiler.plan import (
     Plan,
     Release,
     State,
+    Step,
     Upgrade,
     Workspace,
 )
 from gateway.attribute import BUILT_IN, CUSTOM, TEXT, VERSIONS
+from gateway.layout import Override
 from gateway.version import parse_version
 
 NOW = 1_800_000_000
@@ -118,13 +121,28 @@ comparisons = st.lists(
     max_size=3,
 ).map(tuple)
 
+ramps = st.lists(
+    st.builds(Step, st.integers(NOW - 3, NOW + 3), st.sampled_from((0, 1, 1250, 5000, 10_000))),
+    max_size=4,
+    unique_by=lambda step: step.at,
+).map(lambda steps: tuple(sorted(steps, key=lambda step: step.at)))
+
 audiences = st.builds(
     Audience,
     lists=st.just(()) | st.just(()) | _alternatives(LIST_NAMES),
     not_lists=st.just(()) | st.just(()) | _alternatives(LIST_NAMES),
     basis_points=st.none() | st.none() | st.sampled_from((0, 1, 1250, 5000, 9999, 10_000)),
     by_user=st.booleans(),
-).map(lambda a: a if a.basis_points is not None else Audience(a.lists, a.not_lists, None, False))
+    ramp=st.just(()) | ramps,
+).map(
+    lambda a: (
+        replace(a, basis_points=None)
+        if a.ramp
+        else a
+        if a.basis_points is not None
+        else Audience(a.lists, a.not_lists)
+    )
+)
 
 
 def record(app: str, version: str) -> PackageRecord:
@@ -236,6 +254,21 @@ def plans(draw: Any) -> tuple[Plan, dict[str, list[str]]]:
     return Plan(workspace, (draw(apps("a1")), draw(apps("b.2"))), LISTS), ids
 
 
+def overrides(plan: Plan, random: Random) -> list[Override]:
+    """Make up overrides of what the plan has, and of what it has not."""
+    found = [Override(what="check_after", app="", name="", value=str(random.randint(0, 86_400)))]
+    for app in (*(app.id for app in plan.apps), "gone"):
+        names = [f"r{n}" for n in range(9)]
+        values = (
+            *(("state", name, state) for name in names for state in ("live", "paused", "ended")),
+            *(("percent", name, bp) for name in names for bp in ("0", "1250", "9999", "10000")),
+            *(("withdrawn", text, truth) for text in VERSION_TEXTS for truth in ("true", "false")),
+        )
+        for what, name, value in random.sample(values, 8):
+            found = put(found, {"what": what, "app": app, "name": name, "value": value})
+    return random.sample(found, random.randint(0, len(found)))
+
+
 def _quote(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
@@ -320,6 +353,12 @@ def _release(release: Release) -> dict[str, Any]:
         parts["not_lists"] = list(audience.not_lists)
     if audience.basis_points is not None:
         parts["percent"] = str(audience.basis_points / 100)
+    if audience.ramp:
+        parts["percent"] = [
+            {"at": _when(step.at), "percent": str(step.basis_points / 100)}
+            for step in audience.ramp
+        ]
+    if "percent" in parts:
         parts["by"] = "user" if audience.by_user else "device"
     found: dict[str, Any] = {
         "id": release.id,

@@ -84,7 +84,7 @@ def plan_files(
 def image_of(
     files: Mapping[str, str],
     ids: Mapping[str, Iterable[str]] | None = None,
-    withdrawals: Sequence[layout.Withdrawal] = (),
+    overrides: Sequence[layout.Override] = (),
 ) -> Image:
     """Compile a plan, given as texts, and the ids of its lists."""
     reading = read_files(files, now=0)
@@ -96,7 +96,12 @@ def image_of(
         unique = sorted(set((ids or {})[source.name]))
         text = "".join(f"{each}\n" for each in unique).encode()
         lists.append(ListIds(source.name, source.of, len(unique), 0, 0, text, ()))
-    return build_image(reading.plan, lists, withdrawals)
+    return build_image(reading.plan, lists, overrides)
+
+
+def withdrawal(version: str, app: str = COFFEE) -> layout.Override:
+    """Write the override of a withdrawn version."""
+    return {"what": "withdrawn", "app": app, "name": version, "value": "true"}
 
 
 class Workshop:

@@ -1,15 +1,18 @@
 """Plans compiled and opened as a gateway would open them, and phones that ask them."""
 
-from dataclasses import dataclass
+from collections import ChainMap
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
 import orjson
 
 import plans
-from compiler.image import build_image
+from compiler.image import build_image, relay_image
 from compiler.language.reading import read_files
 from compiler.lists.allowlist import ListIds
+from compiler.overrides import lay_over
 from compiler.plan import Plan
 from compiler.reference import Memberships, real_id
 from gateway import layout
@@ -75,8 +78,17 @@ def list_ids(name: str, of: str, ids: list[str]) -> ListIds:
     return ListIds(name, of, len(set(ids)), 0, 0, text, ())
 
 
-def open_plan(written: Plan, ids: dict[str, list[str]], random: Random, number: int = 1) -> Opened:
-    """Write a plan's files, read, compile and open them: the whole way but Redis."""
+def open_plan(
+    written: Plan,
+    ids: dict[str, list[str]],
+    random: Random,
+    number: int = 1,
+    overrides: Sequence[layout.Override] = (),
+) -> Opened:
+    """Write a plan's files, read, compile and open them: the whole way but Redis.
+
+    Overrides are laid over the compiled plan, as an emergency command does.
+    """
     reading = read_files(plans.to_files(written, random), now=plans.NOW)
     plan = reading.plan
     assert plan is not None, reading.diagnostics
@@ -86,6 +98,10 @@ def open_plan(written: Plan, ids: dict[str, list[str]], random: Random, number: 
         if not source.regex
     ]
     image = build_image(plan, lists)
+    if overrides:
+        relaid = relay_image(image.contents, image.tree, image.blobs.__getitem__, overrides)
+        image = replace(relaid, blobs=ChainMap(relaid.blobs, image.blobs))
+        plan = lay_over(plan, overrides)
     epoch: layout.Epoch = {
         "format": layout.FORMAT,
         "workspace": plan.workspace.name,

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from compiler.diagnostic import Severity, has_errors, render
 from compiler.lists import allowlist, gathering
-from compiler.lists.allowlist import ListIds, check_shrink, ids_from_text, read_ids
+from compiler.lists.allowlist import ListIds, ids_from_text, read_ids
+from compiler.lists.shrinking import check_shrink
 from compiler.plan import ListSource, Span, Workspace
 
 PLACE = Span("lists.yaml", 2, 5)

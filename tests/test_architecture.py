@@ -31,7 +31,13 @@ FORMAT = {
 }
 # Redis by URL, and the store by URL, are I/O, but the same for both sides.
 SHARED = FORMAT | {"gateway.link", "gateway.store_place", "gateway"}
-PURE = FORMAT | {"compiler.plan", "compiler.reference", "compiler.lowering", "compiler.image"}
+PURE = FORMAT | {
+    "compiler.plan",
+    "compiler.reference",
+    "compiler.lowering",
+    "compiler.image",
+    "compiler.overrides",
+}
 IMPURE = {
     "aiohttp",
     "asyncio",

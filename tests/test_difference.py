@@ -7,7 +7,7 @@ from collections.abc import Callable
 from compiler.image import Image
 from compiler.publication.change import Kind
 from compiler.publication.difference import Difference, Side, compare_sides, shown, summary
-from publishing import COFFEE, image_of, record
+from publishing import COFFEE, image_of, record, withdrawal
 
 PLAN = {
     "workspace.yaml": "workspace: demo\n",
@@ -144,11 +144,11 @@ def test_a_rule_shows_in_the_releases_that_use_it() -> None:
 
 def test_a_withdrawal_over_the_plan_is_told() -> None:
     """What is laid over the plan is told, though no file changed."""
-    over = image_of(PLAN, IDS, [{"app": COFFEE, "version": "1.1"}])
+    over = image_of(PLAN, IDS, [withdrawal("1.1")])
     found = compare_sides(side(image_of(PLAN, IDS)), side(over))
-    assert shown(found) == f"+ withdrawal {COFFEE} 1.1"
+    assert shown(found) == f"+ override {COFFEE}/1.1: is withdrawn"
     back = compare_sides(side(over), side(image_of(PLAN, IDS)))
-    assert shown(back) == f"- withdrawal {COFFEE} 1.1"
+    assert shown(back) == f"- override {COFFEE}/1.1: is withdrawn"
 
 
 def test_settings_are_told() -> None:

@@ -106,7 +106,10 @@ GOLDEN: dict[str, tuple[type, Any]] = {
             "files": {"workspace.yaml": D},
             "lists": {"staff": {"digest": D, "of": "user", "count": 1, "column": "id"}},
             "patches": {"2021000000000001": D},
-            "withdrawals": [{"app": "2021000000000001", "version": "1.0.0.1"}],
+            "apps": {"2021000000000001": "apps/coffee.yaml"},
+            "overrides": [
+                {"what": "withdrawn", "app": "2021000000000001", "name": "1.0.0.1", "value": "true"}
+            ],
         },
     ),
     "patches": (layout.Patches, {"patches": {"1.0.0.2": [PATCH]}}),

@@ -56,14 +56,14 @@ def test_revert_keeps_what_is_withdrawn(place: Workplace, server: processes.Redi
     place.push()
     assert place.app()["status"] == "none"
     reverted = place.run("revert", "1", "--yes")
-    assert f"stays withdrawn: {APP} {V2}" in reverted.out
+    assert f"kept: {APP}/{V2} is withdrawn" in reverted.out
     assert place.check()["epoch"] == 4
     assert place.app()["version"] == V1
     assert place.app(apps={APP: V2})["status"] == "rollback"
     # A push of a plan that offers v2 keeps the withdrawal too, and says so.
     place.write("apps/app.yaml", _plan())
     place.commit("offer v2 again, by mistake")
-    assert f"{APP} {V2} stays withdrawn" in place.push().err
+    assert f"kept from before: {APP}/{V2} is withdrawn" in place.push().err
     assert place.app()["version"] == V1
 
 

@@ -409,7 +409,8 @@ def test_every_command_starts_where_no_affinity_is_known() -> None:
     script = (
         "import os\n"
         "del os.sched_getaffinity\n"
-        "import compiler.cli\n"
+        "from compiler.cli import COMMANDS, register\n"
+        "register(COMMANDS)\n"
         "from compiler.cores import cores\n"
         "assert cores() == os.cpu_count()\n"
     )

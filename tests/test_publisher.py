@@ -23,6 +23,7 @@ from publishing import (
     plan_files,
     publisher_key,
     record,
+    withdrawal,
 )
 
 ONE, TWO, THREE = (image_of(plan_files(versions)) for versions in (["1"], ["1", "2"], ["2", "3"]))
@@ -292,16 +293,14 @@ def test_a_list_that_shrinks_by_half_is_refused(workshop: Workshop) -> None:
 
 
 def test_an_override_is_never_lost(workshop: Workshop) -> None:
-    """A push that would drop a withdrawal laid over the plan is refused, unless it lifts it."""
-    withdrawal: layout.Withdrawal = {"app": COFFEE, "version": "2"}
-    workshop.push(image_of(plan_files(["1", "2"]), withdrawals=[withdrawal]))
-    with pytest.raises(Refused, match=f"would lose: {COFFEE} 2"):
+    """An image that was made without the live overrides is refused, unless for just that epoch."""
+    workshop.push(image_of(plan_files(["1", "2"]), overrides=[withdrawal("2")]))
+    with pytest.raises(Refused, match=f"would lose: {COFFEE}/2 is withdrawn"):
         workshop.push(THREE)
-    by_plan = image_of(plan_files(["1", "2", "3"], withdrawn=["2"]))
-    assert workshop.push(by_plan).number == 2
-    kept = image_of(plan_files(["1", "2"]), withdrawals=[{"app": COFFEE, "version": "2.0"}])
-    assert workshop.push(kept).number == 3
-    assert workshop.push(TWO, lifted=[(COFFEE, "2.0.0")]).number == 4
+    kept = image_of(plan_files(["1", "2", "3"]), overrides=[withdrawal("2.0")])
+    assert workshop.push(kept).number == 2
+    assert workshop.push(TWO, onto=workshop.live()).number == 3
+    assert workshop.live().tree["overrides"] == []
 
 
 def test_a_versions_bytes_never_change(workshop: Workshop) -> None:

@@ -23,6 +23,7 @@ from compiler.plan import (
     Plan,
     Release,
     State,
+    Step,
     Upgrade,
     Workspace,
 )
@@ -209,6 +210,40 @@ def test_percentages_are_exact(text: str, points: int) -> None:
     """0.29 and 16.08 are no binary fractions, and still 29 and 1608 steps of 0.01."""
     plan = small(f"audience: {{percent: {text}}}")
     assert plan.apps[0].releases[0].audience == Audience(basis_points=points)
+
+
+def test_a_percentage_may_rise_by_itself() -> None:
+    """A ramp's steps are seconds with basis points, in the order of time."""
+    steps = "{at: 2026-11-23T09:00:00+08:00, percent: 1}, {at: 2026-11-23T01:00:01Z, percent: 12.5}"
+    plan = small(f"audience: {{percent: [{steps}], by: user}}")
+    ramp = (Step(1_795_395_600, 100), Step(1_795_395_601, 1250))
+    assert plan.apps[0].releases[0].audience == Audience(by_user=True, ramp=ramp)
+
+
+@pytest.mark.parametrize(
+    ("steps", "sentence"),
+    [
+        ("[]", "This list is empty. Write steps such as {at: 2026"),
+        ("[5]", "This is one value, where a step of a percentage is a mapping"),
+        ("[{percent: 1}]", 'needs the key "at". Add "at: 2026-11-23T09:00:00+08:00"'),
+        ("[{at: 2026-11-23, percent: 1}]", "does not say in which time zone"),
+        (
+            "[{at: 2026-11-23T09:00:00Z, percent: 1}, {at: 2026-11-23T09:00:00Z, percent: 2}]",
+            "This step is not after the one before it. Write a later time.",
+        ),
+        (
+            "[{at: 2026-11-23T09:00:00Z, percent: 2}, {at: 2026-11-23T09:00:01Z, percent: 1.5}]",
+            "This step lowers the percentage to 1.5: some subjects are no longer reached",
+        ),
+        (str([{"at": "2026-11-23T09:00:00Z", "percent": 1}] * 51), "This list has 51 items"),
+    ],
+)
+def test_a_ramp_says_what_is_wrong(steps: str, sentence: str) -> None:
+    """Every fault of a ramp is told with its mend."""
+    app = f"releases: [{{id: r, package: 1.0, audience: {{percent: {steps}}}}}]\n"
+    text = "app: a\npackages: [{version: 1.0}]\n" + app
+    found = read_files({"workspace.yaml": "workspace: w\n", "apps/a.yaml": text}, now=NOW)
+    assert sentence in "\n".join(each.message for each in found.diagnostics)
 
 
 @pytest.mark.parametrize(

@@ -3,19 +3,27 @@
 import pytest
 
 from compiler.packaging.package_key import EDDSA, generate
+from compiler.publication.epoch import Publication
 from compiler.publication.freshness import withdrawn_keys
+from compiler.publication.live import read_live
 from compiler.publication.publisher import LostRaceError, Published
 from compiler.publication.revert import Reversion, Stranded, prepare_revert
 from compiler.refusal import Refused
 from gateway.version import parse_version
-from publishing import COFFEE, Workshop, assert_served, image_of, plan_files
+from publishing import COFFEE, Workshop, assert_served, image_of, plan_files, withdrawal
 
 
 def reverted(workshop: Workshop, number: int) -> tuple[Reversion, Published]:
     """Revert as the command does."""
-    found = prepare_revert(workshop.store, workshop.live(), number)
+    found = prepare_revert(workshop.store, workshop.live(), number, now=workshop.now)
     commit = workshop.live().epoch["commit"]
     return found, workshop.push(found.image, force=True, commit=commit)
+
+
+def onto(workshop: Workshop) -> dict[str, Publication]:
+    """Say that a push has settled the live epoch's overrides, if there is an epoch."""
+    found = read_live(workshop.store, workshop.mirror, "demo")
+    return {} if found is None else {"onto": found}
 
 
 def is_withdrawn(workshop: Workshop, version: str) -> bool:
@@ -48,18 +56,18 @@ def test_a_withdrawn_version_is_not_offered_again(workshop: Workshop) -> None:
             image_of(plan_files(["1", "2"], withdrawn=["2"], check_after=1)),
         ),
         (
-            image_of(plan_files(["1", "2"]), withdrawals=[{"app": COFFEE, "version": "2.0"}]),
-            image_of(plan_files(["1"]), withdrawals=[{"app": COFFEE, "version": "2.0"}]),
+            image_of(plan_files(["1", "2"]), overrides=[withdrawal("2.0")]),
+            image_of(plan_files(["1"]), overrides=[withdrawal("2.0")]),
         ),
         (image_of(plan_files(["1", "2"], withdrawn=["2"])), image_of(plan_files(["1"]))),
     ):
-        first = workshop.push(image_of(plan_files(["1", "2"])), lifted=[(COFFEE, "2")])
+        first = workshop.push(image_of(plan_files(["1", "2"])), **onto(workshop))
         assert not is_withdrawn(workshop, "2")
         workshop.push(withdrawn)
         workshop.push(broken)
         found, pushed = reverted(workshop, first.number)
         assert pushed.number == first.number + 3
-        assert {parse_version(each["version"]) for each in found.kept} == {parse_version("2")}
+        assert {parse_version(each["name"]) for each in found.kept} == {parse_version("2")}
         assert is_withdrawn(workshop, "2")
         assert_served(workshop.link, pushed.number)
 
@@ -77,10 +85,9 @@ def test_a_withdrawal_taken_back_is_not_kept(workshop: Workshop) -> None:
 def test_an_override_of_a_version_unknown_to_e_is_kept(workshop: Workshop) -> None:
     """Every override is kept, so that a later plan that knows the version withdraws it."""
     workshop.push(image_of(plan_files(["1"])))
-    withdrawal = {"app": COFFEE, "version": "2"}
-    workshop.push(image_of(plan_files(["1", "2"]), withdrawals=[withdrawal]))  # type: ignore[list-item]
+    workshop.push(image_of(plan_files(["1", "2"]), overrides=[withdrawal("2")]))
     found, _ = reverted(workshop, 1)
-    assert workshop.live().tree["withdrawals"] == [withdrawal]
+    assert workshop.live().tree["overrides"] == [withdrawal("2")]
     assert found.stranded == (Stranded(COFFEE, "2", offered=True),)
 
 
@@ -99,6 +106,15 @@ def test_what_a_revert_strands_is_named(workshop: Workshop) -> None:
     )
 
 
+def test_whom_a_kept_withdrawal_strands_there_is_named(workshop: Workshop) -> None:
+    """Under the plan of E no other release serves who has the withdrawn version."""
+    workshop.push(image_of(plan_files(["2"])))
+    workshop.push(image_of(plan_files(["1", "2"]), overrides=[withdrawal("2")]))
+    found, _ = reverted(workshop, 1)
+    (host,) = found.hosts
+    assert host.startswith(f"{COFFEE}/2: any host app not named here: no release is left")
+
+
 def test_a_change_of_the_trusted_keys_is_told(workshop: Workshop) -> None:
     """Keys that the epoch's plan does not trust, or trusts again, are named; else nothing is."""
     plain = {"workspace.yaml": "workspace: demo\n", "apps/tea.yaml": "app: tea\n"}
@@ -107,12 +123,15 @@ def test_a_change_of_the_trusted_keys_is_told(workshop: Workshop) -> None:
     workshop.push(image_of(plain))
     workshop.push(image_of({**plain, "workspace.yaml": said}))
     workshop.push(image_of({**plain, "workspace.yaml": said + "check_after: 9\n"}))
-    found = [prepare_revert(workshop.store, workshop.live(), number).keys for number in (1, 2)]
+    found = [
+        prepare_revert(workshop.store, workshop.live(), number, now=workshop.now).keys
+        for number in (1, 2)
+    ]
     assert found[1] is None
     assert found[0] is not None
     assert found[0].details == (f"ann ({one.id[:8]}), bob ({two.id[:8]}) → none",)
     reverted(workshop, 1)
-    back = prepare_revert(workshop.store, workshop.live(), 2).keys
+    back = prepare_revert(workshop.store, workshop.live(), 2, now=workshop.now).keys
     assert back is not None
     assert back.details == (f"none → ann ({one.id[:8]}), bob ({two.id[:8]})",)
 
@@ -121,9 +140,9 @@ def test_reverting_to_the_live_epoch_is_refused(workshop: Workshop) -> None:
     """There is nothing to do, and an epoch that never was is refused."""
     workshop.push(image_of(plan_files(["1"])))
     with pytest.raises(Refused, match="is live already"):
-        prepare_revert(workshop.store, workshop.live(), 1)
+        prepare_revert(workshop.store, workshop.live(), 1, now=workshop.now)
     with pytest.raises(Refused, match="no epoch 9 yet"):
-        prepare_revert(workshop.store, workshop.live(), 9)
+        prepare_revert(workshop.store, workshop.live(), 9, now=workshop.now)
 
 
 def test_a_revert_does_not_undo_a_push_that_it_has_not_seen(workshop: Workshop) -> None:
@@ -131,7 +150,7 @@ def test_a_revert_does_not_undo_a_push_that_it_has_not_seen(workshop: Workshop) 
     workshop.push(image_of(plan_files(["1"])))
     workshop.push(image_of(plan_files(["1", "2"])))
     live = workshop.live()
-    prepared = prepare_revert(workshop.store, live, 1)
+    prepared = prepare_revert(workshop.store, live, 1, now=workshop.now)
     workshop.push(image_of(plan_files(["1", "2", "3"])), note="third package")
     with pytest.raises(LostRaceError, match=r"third package.*\n.*\n.*\+ package 3"):
         workshop.push(prepared.image, force=True, onto=live)

@@ -19,6 +19,7 @@ from compiler.commands.session import (
     open_session,
 )
 from compiler.explanation import Roll, plan_of
+from compiler.overrides import laid_line
 from compiler.plan import Release
 from compiler.publication.epoch import shown_time
 from compiler.reference import Explanation, Finding, Verdict, evaluate
@@ -57,8 +58,8 @@ def explain(
     """
     session = open_session(redis, store, workspace)
     live = session.live()
-    plan = plan_of(live, session.store.get_blob)
-    wanted = app_id(plan, app)
+    wanted = app_id(live.tree["apps"], app)
+    plan = plan_of(live, session.store.get_blob, [wanted])
     check = _check(wanted, installed, user, device, attr or [])
 
     def bucket(digest: bytes) -> bytes | None:
@@ -71,6 +72,9 @@ def explain(
         say_json(_as_json(live.number, wanted, verdict))
         return
     say(f"Epoch {live.number}, app {wanted}, {shown_time(second)}: {_answer(verdict)}")
+    for each in live.tree["overrides"]:
+        if each["app"] == wanted:
+            say(f"laid over the plan: {laid_line(each)}")
     for explanation in _by_strength(verdict):
         _show(explanation, second, explanation.release.id == verdict.release)
 

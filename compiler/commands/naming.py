@@ -1,13 +1,16 @@
 """An app as an operator names it: by its id, or by its file's name."""
 
 import re
+from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 
 import typer
 
 from compiler.language.words import is_name
+from compiler.overrides import find_app
 from compiler.plan import Plan
+from gateway.version import parse_version
 
 _APP_ID = re.compile(r"""^app:[ \t]*["']?([A-Za-z0-9._-]+)""", re.MULTILINE)
 
@@ -24,14 +27,37 @@ def app_of_file(plan: Path, name: str) -> str:
     return found[1] if found else name
 
 
-def app_id(plan: Plan, name: str) -> str:
-    """Give the id of the app that is meant. Raises BadParameter with the nearest known name."""
-    by_name = {PurePosixPath(app.file).stem: app.id for app in plan.apps}
-    ids = {app.id for app in plan.apps}
-    if name in ids:
+def app_id(files: Mapping[str, str], name: str) -> str:
+    """Give the id of the app that is meant; `files` has every app's file by its id.
+
+    Raises BadParameter with the nearest known name.
+    """
+    if name in files:
         return name
-    if name in by_name:
-        return by_name[name]
-    near = get_close_matches(name, [*ids, *by_name], n=1)
+    meant = [app for app, file in files.items() if file == f"apps/{name}.yaml"]
+    if meant:
+        return meant[0]
+    names = [PurePosixPath(file).stem for file in files.values()]
+    raise _unknown("app", name, "the live epoch", [*files, *names])
+
+
+def refuse_unknown_release(plan: Plan, app: str, name: str) -> None:
+    """Raise BadParameter, with the nearest known id, for a release that an app does not have."""
+    found = find_app(plan, app)
+    ids = [release.id for release in found.releases] if found is not None else []
+    if name not in ids:
+        raise _unknown("release", name, f"app {app}", ids)
+
+
+def refuse_unknown_version(plan: Plan, app: str, name: str) -> None:
+    """Raise BadParameter, with the nearest known one, for a version that an app does not have."""
+    found = find_app(plan, app)
+    packages = found.packages if found is not None else ()
+    if all(package.key != parse_version(name) for package in packages):
+        raise _unknown("version", name, f"app {app}", [package.version for package in packages])
+
+
+def _unknown(what: str, name: str, where: str, known: list[str]) -> typer.BadParameter:
+    near = get_close_matches(name, known, n=1)
     hint = f" Did you mean {near[0]}?" if near else ""
-    raise typer.BadParameter(f"There is no app {name!r} in the live epoch.{hint}")
+    return typer.BadParameter(f"There is no {what} {name!r} in {where}.{hint}")

@@ -20,6 +20,7 @@ from compiler.commands.session import (
     WorkspaceName,
     open_session,
 )
+from compiler.overrides import laid_line
 from compiler.publication.checkout import DIRTY
 from compiler.publication.difference import compare, shown
 from compiler.publication.epoch import read_publication
@@ -125,6 +126,8 @@ def show(
     say(f"epoch {found.number}  {found.digest.hex()}")
     say(f"by {entry['author']} at {_when(entry['time'])} UTC, commit {entry['commit'] or '-'}")
     say(f"note: {entry['note'] or '-'}")
+    for each in found.tree["overrides"]:
+        say(f"laid over the plan: {laid_line(each)}")
     say(shown(difference, None) if difference is not None else End.COLLECTED.value)
 
 

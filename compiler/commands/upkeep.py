@@ -1,4 +1,4 @@
-"""Commands that keep things in order: restore, pull, gc, reinstate."""
+"""Commands that keep things in order: restore, pull, gc."""
 
 import time
 from pathlib import Path
@@ -7,25 +7,17 @@ from typing import Annotated
 import typer
 
 from compiler.commands.console import counted, progress, say
-from compiler.commands.naming import app_id
-from compiler.commands.publishing import Note, Wait, publish_and_wait
 from compiler.commands.session import (
     DEFAULT_REDIS,
-    KeyFile,
     RedisUrl,
     StorePlace,
     WorkspaceName,
     open_session,
 )
-from compiler.explanation import plan_of
-from compiler.image import rebuild_image
 from compiler.publication.collection import KEEP, collect
 from compiler.publication.history import find_epoch
 from compiler.publication.pull import pull as pull_plan
 from compiler.publication.restore import restore as restore_redis
-from compiler.refusal import Refused
-from compiler.storage.spool import Spool
-from gateway.version import parse_version
 
 
 def restore(
@@ -69,11 +61,8 @@ def pull(
     )
     for path in pulled.extra:
         say(f"not in the epoch, but in {folder}: {path}")
-    for each in wanted.tree["withdrawals"]:
-        say(
-            f"laid over the plan: {each['app']} {each['version']} is withdrawn. "
-            "Write `withdrawn: true` into its package to say so in the plan."
-        )
+    for line in pulled.overrides:
+        say(line)
 
 
 def gc(
@@ -100,48 +89,4 @@ def gc(
         f"{counted(done.epochs, 'epoch')} kept, the oldest is {done.oldest}; {verb}: "
         f"{counted(done.blobs, 'blob')} ({done.bytes:,} bytes) in the store, "
         f"{counted(done.redis_keys, 'key')} in Redis."
-    )
-
-
-def reinstate(
-    app: Annotated[str, typer.Argument(help="The app's id, or its file's name.")],
-    version: Annotated[str, typer.Argument(help="The withdrawn version.")],
-    message: Note = "",
-    wait: Wait = 10.0,
-    key: KeyFile = "",
-    redis: RedisUrl = DEFAULT_REDIS,
-    store: StorePlace = "",
-    workspace: WorkspaceName = "",
-) -> None:
-    """Take back a withdrawal that a revert laid over the plan."""
-    session = open_session(redis, store, workspace, changes=True)
-    live = session.live()
-    wanted = app_id(plan_of(live, session.store.get_blob), app)
-    lifted = [
-        each
-        for each in live.tree["withdrawals"]
-        if each["app"] == wanted and parse_version(each["version"]) == parse_version(version)
-    ]
-    if not lifted:
-        raise Refused(
-            f"No withdrawal of {wanted} {version} is laid over the plan. If the plan itself says "
-            "`withdrawn: true`, change it there and push."
-        )
-    image = rebuild_image(
-        live.tree,
-        live.contents["membership"],
-        session.store.get_blob,
-        [each for each in live.tree["withdrawals"] if each not in lifted],
-        Spool(),
-    )
-    publish_and_wait(
-        session,
-        image,
-        key=key,
-        wait=wait,
-        note=message or f"reinstate {wanted} {version}",
-        commit=live.epoch["commit"],
-        force=True,
-        onto=live,
-        lifted=[(each["app"], each["version"]) for each in lifted],
     )

@@ -6,6 +6,7 @@ from compiler.language import later
 from compiler.language.conditions import CONDITION
 from compiler.language.draft import AppDraft, AudienceDraft, Clients, PackageDraft, ReleaseDraft
 from compiler.language.faults import Faults, quote
+from compiler.language.ramp import PercentShape
 from compiler.language.ranges import interval
 from compiler.language.recipients import ENCRYPTION, refuse_twins
 from compiler.language.records import Fields, Key, Record
@@ -21,7 +22,6 @@ from compiler.language.shapes import (
     Word,
 )
 from compiler.language.words import (
-    PERCENT,
     PLATFORM,
     RANGE,
     TEXT,
@@ -148,7 +148,11 @@ AUDIENCE = Either(
         {
             "lists": Key(_LIST_NAMES, "Holds for members of any of these lists."),
             "not_lists": Key(_LIST_NAMES, "Holds for members of none of these lists."),
-            "percent": Key(Placed(PERCENT), "0 to 100 in steps of 0.01."),
+            "percent": Key(
+                Placed(PercentShape()),
+                "0 to 100 in steps of 0.01; or a list of steps, such as "
+                "[{at: 2026-11-23T09:00:00+08:00, percent: 1}].",
+            ),
             "by": Key(
                 Placed(choice("device", "user")),
                 "Whom percent counts: the device id, else the user id (device); or the user id.",

@@ -20,6 +20,7 @@ from compiler.plan import (
     Recipient,
     Span,
     State,
+    Step,
     Upgrade,
     Workspace,
 )
@@ -31,11 +32,11 @@ Clients = dict[str, tuple[Comparison, ...]]
 
 @dataclass(frozen=True, slots=True)
 class AudienceDraft:
-    """An audience; all empty for `everyone`."""
+    """An audience; all empty for `everyone`; `percent` in basis points, or the steps of a ramp."""
 
     lists: tuple[Name, ...] = ()
     not_lists: tuple[Name, ...] = ()
-    percent: Located[int] | None = None
+    percent: Located[int | tuple[Step, ...]] | None = None
     by: Name | None = None
 
 

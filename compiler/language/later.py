@@ -7,7 +7,6 @@ its sentence here and gives the keys a shape.
 _LATER = "comes in a later version of Tidegate; until then"
 
 WINDOW = f"The time window (first N until T) {_LATER} write a percent, or lists, and set ends."
-RAMP = f"A percentage that grows by itself {_LATER} write one number and raise it by hand."
 SWITCHES = (
     "Switches come in a later version of Tidegate; until then move switches.yaml out of the plan."
 )

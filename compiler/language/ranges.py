@@ -5,7 +5,7 @@ gateway never sees them. Between any two versions lie others (a client may have 
 a prerelease), so an interval is empty only if its ends say so.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -116,3 +116,36 @@ def first_gap(wanted: Interval, covers: Iterable[Interval]) -> Interval | None:
     for low in starts:
         rest = rest.meet(Interval(high=Bound(low.value, low.text, included=not low.included)))
     return rest
+
+
+def gaps(wanted: Interval, covers: Sequence[Interval]) -> Iterator[Interval]:
+    """Give every part of `wanted` that lies in none of the others, the lowest first."""
+    rest = wanted
+    while (gap := first_gap(rest, covers)) is not None:
+        yield gap
+        if gap.high is None:
+            return
+        rest = rest.meet(
+            Interval(Bound(gap.high.value, gap.high.text, included=not gap.high.included))
+        )
+
+
+Hosts = Mapping[str, tuple[Comparison, ...]] | None
+"""The host apps that can run a package, by platform; None: all of them."""
+
+
+def unserved(hosts: Hosts, others: Sequence[Hosts]) -> Iterator[tuple[str, Interval]]:
+    """Give the host apps of one package that no other serves: platform and range.
+
+    The platform is empty for those that nobody names.
+    """
+    named = [other for other in others if other is not None]
+    if len(named) < len(others):
+        return
+    wanted = hosts if hosts is not None else {name: () for other in named for name in other}
+    for platform, comparisons in sorted(wanted.items()):
+        covers = [interval(other[platform]) for other in named if platform in other]
+        for gap in gaps(interval(comparisons), covers):
+            yield platform, gap
+    if hosts is None:
+        yield "", Interval()

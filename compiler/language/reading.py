@@ -216,11 +216,13 @@ def _release(app: AppDraft, draft: ReleaseDraft, rules: Rules) -> Release:
     package = app.offered(draft)
     assert draft.id is not None
     assert package is not None
+    percent = draft.audience.percent.value if draft.audience.percent else None
     audience = Audience(
         tuple(dict.fromkeys(name.value for name in draft.audience.lists)),
         tuple(dict.fromkeys(name.value for name in draft.audience.not_lists)),
-        draft.audience.percent.value if draft.audience.percent else None,
+        percent if isinstance(percent, int) else None,
         by_user=draft.audience.by is not None and draft.audience.by.value == "user",
+        ramp=percent if isinstance(percent, tuple) else (),
     )
     return Release(
         draft.id.value,

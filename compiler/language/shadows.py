@@ -17,7 +17,7 @@ from compiler.language.draft import (
     RuleDraft,
 )
 from compiler.language.faults import Faults, quote
-from compiler.language.ranges import Interval, first_gap, interval
+from compiler.language.ranges import Interval, interval, unserved
 from compiler.plan import Condition, State
 
 _EVERYBODY = 10_000  # basis points
@@ -151,9 +151,6 @@ def _stranded(withdrawn: PackageDraft, others: list[PackageDraft]) -> str:
     hosts = _hosts(withdrawn)
     if hosts is None:
         return "a host app" if not served else "a host app that no other package names"
-    for platform, comparisons in sorted(hosts.items()):
-        covers = [interval(one[platform]) for one in served if one and platform in one]
-        gap = first_gap(interval(comparisons), covers)
-        if gap is not None:
-            return f"{platform} {gap}" if gap != Interval() else platform
+    for platform, gap in unserved(hosts, served):
+        return f"{platform} {gap}" if gap != Interval() else platform
     return ""

@@ -13,7 +13,6 @@ from urllib.parse import unquote, urlsplit
 import re2
 
 from compiler.language.faults import listed, nearest, quote
-from compiler.language.later import RAMP
 from compiler.language.shapes import RefusalError, Schema, Word
 from compiler.plan import Comparison
 from compiler.version_range import parse_range, plan_version
@@ -127,7 +126,8 @@ PERCENT = Word(
     "a number from 0 to 100",
     _percent,
     {"type": ["number", "string"], "minimum": 0, "maximum": 100},
-    other_shape=RAMP,
+    other_shape="Write a number from 0 to 100, or a list of steps such as "
+    "[{at: 2026-11-23T09:00:00+08:00, percent: 1}].",
 )
 
 

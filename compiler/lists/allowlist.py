@@ -21,16 +21,15 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from compiler.diagnostic import Diagnostic, error
+from compiler.diagnostic import Diagnostic
 from compiler.lists.gathering import Gathering, Progress
 from compiler.lists.runs import merge_runs
-from compiler.plan import ListSource, Span
+from compiler.plan import ListSource
 
 _BLOCK_BYTES = 1 << 21
 _BLOCK_ROWS = 1 << 17
 _LINE_BYTES = 1 << 20  # a longer line is no id: perhaps the file has no line breaks at all
 _BOM = b"\xef\xbb\xbf"
-_LISTS_FILE = Span("lists.yaml", 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,19 +120,6 @@ def _gathered(
 def ids_from_text(text: bytes) -> Iterator[str]:
     """Give the ids of a ListIds.text one by one."""
     return (line[:-1].decode() for line in io.BytesIO(text))
-
-
-def check_shrink(
-    name: str, old_count: int, new_count: int, span: Span = _LISTS_FILE
-) -> Diagnostic | None:
-    """Give an error when a list has lost half of its ids or more, for a push to refuse."""
-    if not old_count or new_count * 2 > old_count:
-        return None
-    return error(
-        span,
-        f'list "{name}" would shrink from {old_count:,} to {new_count:,} ids. '
-        "If that is meant, push with --allow-shrink.",
-    )
 
 
 class _Unreadable(Exception):  # noqa: N818 - it never leaves this file

@@ -12,8 +12,9 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from compiler.lists.allowlist import ListIds, check_shrink
+from compiler.lists.allowlist import ListIds
 from compiler.lists.amendment import Amended
+from compiler.lists.shrinking import check_shrink
 from compiler.plan import ListSource
 from compiler.refusal import Refused
 from compiler.storage.store import Store

@@ -9,12 +9,12 @@ from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import TypeVar
 
-from compiler.plan import App, Audience, Condition, Package, Release, Workspace
+from compiler.plan import App, Audience, Condition, Package, Release, Workspace, percent_text
 from compiler.publication.epoch import shown_time
 
 T = TypeVar("T")
 
-_AUDIENCE_KNOWN = ("lists", "not_lists", "basis_points", "by_user")
+_AUDIENCE_KNOWN = ("lists", "not_lists", "basis_points", "by_user", "ramp")
 
 
 class Kind(StrEnum):
@@ -133,10 +133,15 @@ def _audience(audience: Audience) -> str:
         parts.append(f"lists {', '.join(audience.lists)}")
     if audience.not_lists:
         parts.append(f"not lists {', '.join(audience.not_lists)}")
+    by = " by user" if audience.by_user else ""
     if audience.basis_points is not None:
-        whole, rest = divmod(audience.basis_points, 100)
-        share = f"{whole}.{rest:02d}".rstrip("0") if rest else str(whole)
-        parts.append(f"{share} %{' by user' if audience.by_user else ''}")
+        parts.append(f"{percent_text(audience.basis_points)} %{by}")
+    if audience.ramp:
+        steps = (
+            f"{percent_text(step.basis_points)} % from {shown_time(step.at)}"
+            for step in audience.ramp
+        )
+        parts.append(f"{', '.join(steps)}{by}")
     # A field that is not known here yet still shows that it differs.
     parts += [
         f"{field.name} {getattr(audience, field.name)}"

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from compiler.language.reading import read_files
+from compiler.overrides import in_order, in_words, named, place_of
 from compiler.plan import ListSource, Plan
 from compiler.publication.change import (
     AppChange,
@@ -23,10 +24,9 @@ from gateway import layout
 
 _APP_FILE = re.compile(r"apps/.*\Z", re.DOTALL)
 _RECORD = re.compile(r"packages/([^/]+)/")
-_APP_ID = re.compile(r"""^app:[ \t]*["']?([A-Za-z0-9._-]+)""", re.MULTILINE)
 _NAMED = 3
 APPS_SHOWN = 40
-_EMPTY: layout.Tree = {"files": {}, "lists": {}, "patches": {}, "withdrawals": []}
+_EMPTY: layout.Tree = {"files": {}, "apps": {}, "lists": {}, "patches": {}, "overrides": []}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +45,12 @@ class Difference:
     apps: tuple[AppChange, ...] = ()
     lists: tuple[Change, ...] = ()
     settings: tuple[Change, ...] = ()
-    withdrawals: tuple[Change, ...] = ()
+    overrides: tuple[Change, ...] = ()
     patches: tuple[Change, ...] = ()
     files: tuple[Change, ...] = ()
 
     def __bool__(self) -> bool:
-        return any(
-            (self.apps, self.lists, self.settings, self.withdrawals, self.patches, self.files)
-        )
+        return any((self.apps, self.lists, self.settings, self.overrides, self.patches, self.files))
 
 
 def compare(before: Publication | None, after: Publication, blob: Reader) -> Difference:
@@ -67,19 +65,19 @@ def compare_sides(before: Side | None, after: Side) -> Difference:
         return Difference()
     tree: layout.Tree = before.tree if before else _EMPTY
     files = tuple(_changed_files(tree["files"], after.tree["files"]))
-    withdrawals = tuple(_changed_withdrawals(tree, after.tree))
+    overrides = tuple(_changed_overrides(tree, after.tree))
     paths = None if before is None else _paths_to_read(before, after)
     old = _read(before, paths) if before is not None else None
     new = _read(after, paths)
     if new is None or (before is not None and old is None):
         # A plan that this compiler does not read, as of a much older tidegate.
         lists = tuple(_changed_lists((), (), tree, after.tree))
-        return Difference(lists=lists, withdrawals=withdrawals, files=files)
+        return Difference(lists=lists, overrides=overrides, files=files)
     found = Difference(
         tuple(changed_apps(old.apps if old else (), new.apps)),
         tuple(_changed_lists(old.lists if old else (), new.lists, tree, after.tree)),
         tuple(changed_settings(old.workspace if old else None, new.workspace)),
-        withdrawals,
+        overrides,
         tuple(_changed_patches(before, after)),
     )
     return found or Difference(files=files)
@@ -95,7 +93,7 @@ def shown(difference: Difference, most: int | None = APPS_SHOWN) -> str:
             lines += ["    " + _line(each) for each in app.changes]
     if most is not None and len(difference.apps) > most:
         lines.append(f"… and {len(difference.apps) - most:,} more apps")
-    others = (*difference.withdrawals, *difference.patches, *difference.files)
+    others = (*difference.overrides, *difference.patches, *difference.files)
     lines += [_line(each) for each in others]
     return "\n".join(lines) or "nothing differs"
 
@@ -114,7 +112,7 @@ def summary(difference: Difference) -> str:
             inner = ", ".join(f"{each.kind}{each.what} {each.name}" for each in app.changes)
             told = f": {inner}" if inner and app.kind is Kind.CHANGED else ""
             parts.append(f"{app.kind}{app.name or app.app}{told}")
-    parts += [f"{each.kind}withdrawal {each.name}" for each in difference.withdrawals]
+    parts += [f"{each.kind}{each.name} {'; '.join(each.details)}" for each in difference.overrides]
     parts += [f"{each.kind}patches of {each.name}" for each in difference.patches[:_NAMED]]
     parts += [f"{each.kind}{each.name}" for each in difference.files[:_NAMED]]
     return "; ".join(parts) or "nothing differs"
@@ -131,11 +129,19 @@ def _changed_files(old: Mapping[str, bytes], new: Mapping[str, bytes]) -> Iterat
             yield Change(_kind(path in old, path in new), "file", path)
 
 
-def _changed_withdrawals(old: layout.Tree, new: layout.Tree) -> Iterator[Change]:
-    before = {(each["app"], each["version"]) for each in old["withdrawals"]}
-    after = {(each["app"], each["version"]) for each in new["withdrawals"]}
-    for name in sorted(before ^ after):
-        yield Change(_kind(name in before, name in after), "withdrawal", " ".join(name))
+def _changed_overrides(old: layout.Tree, new: layout.Tree) -> Iterator[Change]:
+    before, after = ({place_of(each): each for each in tree["overrides"]} for tree in (old, new))
+    for each in in_order({**before, **after}.values()):
+        was, now = before.get(place_of(each)), after.get(place_of(each))
+        if was and now and was["value"] == now["value"]:
+            continue
+        said = [in_words(each["what"], side["value"]) for side in (was, now) if side is not None]
+        yield Change(
+            _kind(was is not None, now is not None),
+            "override",
+            named(each),
+            (" → ".join(said),),
+        )
 
 
 def _changed_patches(before: Side | None, after: Side) -> Iterator[Change]:
@@ -211,23 +217,13 @@ def _paths_to_read(before: Side, after: Side) -> set[str] | None:
     shared = {path for path in every if not _APP_FILE.match(path) and not _RECORD.match(path)}
     if changed & shared:
         return None
-    files = {path for path in changed if _APP_FILE.match(path)}
-    apps = {found[1] for path in changed if (found := _RECORD.match(path))}
     programs = (before.contents["programs"], after.contents["programs"])
-    apps |= {
+    apps = {
         app for app in {*programs[0], *programs[1]} if programs[0].get(app) != programs[1].get(app)
     }
-    named = {app for path in files for app in _apps_of(path, before, after)}
-    if apps - named:
-        for path in every - changed - shared:
-            if _APP_FILE.match(path) and not apps.isdisjoint(_apps_of(path, before, after)):
-                files.add(path)
-    apps |= named
+    apps |= {found[1] for path in changed if (found := _RECORD.match(path))}
+    owners = [(app, path) for side in (before, after) for app, path in side.tree["apps"].items()]
+    apps |= {app for app, path in owners if path in changed}
+    files = {path for app, path in owners if app in apps}
     records = {path for path in every if (found := _RECORD.match(path)) and found[1] in apps}
     return shared | files | records
-
-
-def _apps_of(path: str, *sides: Side) -> set[str]:
-    digests = {side.tree["files"][path]: side for side in sides if path in side.tree["files"]}
-    texts = (side.blob(digest).decode() for digest, side in digests.items())
-    return {found[1] for text in texts if (found := _APP_ID.search(text))}

@@ -67,11 +67,17 @@ def mirrored_digests(contents: layout.Contents, tree: layout.Tree) -> set[bytes]
 
 def stored_digests(publication: Publication) -> set[bytes]:
     """Name every blob that the store needs for an epoch, the epoch's own and contents included."""
-    found = mirrored_digests(publication.contents, publication.tree)
+    found = published_digests(publication.contents, publication.tree)
     found.update((publication.digest, publication.epoch["contents"]))
-    found.update(each["digest"] for each in publication.tree["lists"].values())
-    found.update(publication.tree["patches"].values())
-    membership = publication.contents["membership"]
+    return found
+
+
+def published_digests(contents: layout.Contents, tree: layout.Tree) -> set[bytes]:
+    """Name the blobs below a contents blob that the store needs."""
+    found = mirrored_digests(contents, tree)
+    found.update(each["digest"] for each in tree["lists"].values())
+    found.update(tree["patches"].values())
+    membership = contents["membership"]
     if membership is not None:
         found.update(membership["packs"])
     return found

@@ -4,10 +4,9 @@ A push must know what it replaces: its checkout contains the live epoch's commit
 are those of the live epoch, and its lists did not vanish by accident.
 """
 
-from collections.abc import Iterable, Mapping
-
 from compiler.language.faults import listed
-from compiler.lists import allowlist
+from compiler.lists import shrinking
+from compiler.overrides import laid_line, place_of
 from compiler.publication.checkout import Checkout, Standing
 from compiler.publication.epoch import Publication, Reader, described
 from compiler.refusal import Refused
@@ -64,7 +63,7 @@ def check_shrink(live: Publication | None, tree: layout.Tree, *, allow_shrink: b
         return
     before = live.tree["lists"]
     found = [
-        allowlist.check_shrink(name, before[name]["count"], after["count"])
+        shrinking.check_shrink(name, before[name]["count"], after["count"])
         for name, after in sorted(tree["lists"].items())
         if name in before
     ]
@@ -73,30 +72,15 @@ def check_shrink(live: Publication | None, tree: layout.Tree, *, allow_shrink: b
         raise Refused("\n".join(shrunk))
 
 
-def check_overrides(
-    live: Publication | None,
-    contents: layout.Contents,
-    tree: layout.Tree,
-    blobs: Mapping[bytes, bytes],
-    lifted: Iterable[tuple[str, str]],
-) -> None:
-    """Refuse an image that would lose a withdrawal laid over the live epoch. Raises Refused.
-
-    Each is kept by the image's own overrides or by its plan, but for the (app, version) `lifted`.
-    """
-    if live is None:
-        return
-    kept = _keys((each["app"], each["version"]) for each in tree["withdrawals"]) | _keys(lifted)
-    lost = []
-    for each in live.tree["withdrawals"]:
-        app, key = each["app"], parse_version(each["version"])
-        if (app, key) not in kept and key not in withdrawn_keys(contents, app, blobs.__getitem__):
-            lost.append(f"{app} {each['version']}")
-    if lost:
+def check_overrides(live: Publication | None, tree: layout.Tree) -> None:
+    """Refuse an image that was made without an override of the live epoch. Raises Refused."""
+    kept = {place_of(each) for each in tree["overrides"]}
+    overrides = live.tree["overrides"] if live is not None else []
+    lost = [laid_line(each) for each in overrides if place_of(each) not in kept]
+    if live is not None and lost:
         raise Refused(
-            f"Live epoch {live.number} holds withdrawals that this push would lose: "
-            f"{listed(lost[:_SHOWN], 'and')}. Run the push again, so that it is laid under them; "
-            "`tidegate reinstate` takes one back."
+            f"Live epoch {live.number} holds overrides that this push would lose: "
+            f"{listed(lost[:_SHOWN], 'and')}. Run the push again, so that it is laid under them."
         )
 
 
@@ -108,7 +92,3 @@ def withdrawn_keys(contents: layout.Contents, app: str, blob: Reader) -> set[Ver
     program: layout.Program = layout.decode(layout.Program, blob(digest))
     keys = {parse_version(version) for version in program["withdrawn"]}
     return {key for key in keys if key is not None}
-
-
-def _keys(versions: Iterable[tuple[str, str]]) -> set[tuple[str, VersionKey | None]]:
-    return {(app, parse_version(version)) for app, version in versions}

@@ -5,6 +5,8 @@ killed in between leaves the store behind, and whoever reads the live epoch next
 other way round, a store ahead of Redis says that Redis has lost what it acknowledged.
 """
 
+from collections.abc import Sequence
+
 from compiler.publication.epoch import Publication, read_publication
 from compiler.publication.mirror import Mirror
 from compiler.publication.versions import note_versions, packages_of
@@ -58,21 +60,24 @@ def read_live(store: Store, mirror: Mirror, workspace: str) -> Publication | Non
     return _read(store, live, workspace)
 
 
-def settle(store: Store, mirror: Mirror, workspace: str) -> None:
+def settle(store: Store, mirror: Mirror, workspace: str, known: Sequence[Publication] = ()) -> None:
     """Let the store's ledger and `live` follow Redis's pointer, if that is ahead.
 
     Looked at again after writing: of two commands that write at once the slower one may have
-    written an older pointer over a newer. Raises as `read_live`.
+    written an older pointer over a newer. `known` need not be read again. Raises as `read_live`.
     """
+    read = {each.pointer: each for each in known}
     while True:
         live, stored = mirror.pointer(), stored_pointer(store)
         if live is None or (stored is not None and _number(stored) >= _number(live)):
             return
         if not store.has_blob(decode_pointer(live)[1]):
             raise _foreign_store(store, mirror, live)
-        publication = _read(store, live, workspace)
-        known = _read(store, stored, workspace).tree if stored is not None else None
-        note_versions(store, packages_of(publication.tree, store.get_blob, known))
+        now = read.get(live) or _read(store, live, workspace)
+        before = None
+        if stored is not None:
+            before = (read.get(stored) or _read(store, stored, workspace)).tree
+        note_versions(store, packages_of(now.tree, store.get_blob, before))
         store.put_named(LIVE, live)
 
 

@@ -22,13 +22,14 @@ from compiler.publication.epoch import (
     Publication,
     described,
     mirrored_digests,
+    published_digests,
     read_publication,
     stored_digests,
 )
 from compiler.publication.filling import Filled, Filling
 from compiler.publication.freshness import check_base, check_overrides, check_shrink
 from compiler.publication.gateways import check_formats, running_gateways
-from compiler.publication.live import read_live, settle
+from compiler.publication.live import read_live, settle, stored_pointer
 from compiler.publication.mirror import Mirror
 from compiler.publication.publisher_key import PublisherKey
 from compiler.publication.versions import check_versions, packages_of
@@ -85,22 +86,23 @@ def publish(
     base: int | None = None,
     force: bool = False,
     allow_shrink: bool = False,
-    lifted: Iterable[tuple[str, str]] = (),
     onto: Publication | None = None,
     progress: Progress = quiet,
 ) -> Published:
     """Publish an image as the next epoch; see the module's text for the order of things.
 
     `now` is in Unix seconds. `commit` is noted in the epoch; by default that of `checkout`.
-    `lifted` are (app, version) whose withdrawals this push takes back on purpose. `onto` is the
-    epoch that the image was made of: if another is live meanwhile, that one has won, even over
-    `force`. Raises Refused
+    `onto` is the live epoch for which the image was made, its overrides settled: if another is
+    live meanwhile, that one has won, even over `force`. Of an image that was relaid from it, only
+    what is new is written and looked at. Raises Refused
     (LostRaceError if another push won), StoreError and FormatError; after none of them but a
     StoreError that says so has the epoch become live.
     """
     mirror = Mirror(link, workspace)
     check_redis(mirror)
-    live = read_live(store, mirror, workspace)
+    live = onto
+    if onto is None or not mirror.pointer() == stored_pointer(store) == onto.pointer:
+        live = read_live(store, mirror, workspace)
     gateways = running_gateways(mirror, now)
     check_formats(gateways)
     push = _Push(image, store, mirror, workspace, live, progress)
@@ -111,7 +113,8 @@ def publish(
         return _published(live.number, live.digest, written, already=True)
     check_base(live, checkout, base, force=force)
     check_shrink(live, image.tree, allow_shrink=allow_shrink)
-    check_overrides(live, image.contents, image.tree, image.blobs, lifted)
+    if onto is None:
+        check_overrides(live, image.tree)
     known = live.tree if live is not None else None
     check_versions(store, packages_of(image.tree, image.blobs.__getitem__, known))
     # A gateway never goes below what it has served, even if Redis lost that pointer meanwhile.
@@ -183,7 +186,9 @@ class _Push:
             raise self.lost(found)
         try:
             self.write(digest, blob)
-            settle(self.store, self.mirror, self.workspace)
+            ours = Publication(digest, epoch, self.image.contents, self.image.tree)
+            known = [ours] if self.live is None else [self.live, ours]
+            settle(self.store, self.mirror, self.workspace, known)
         except (StoreError, FormatError) as fault:
             raise StoreError(
                 f"Epoch {epoch['number']} is live, but not all of the work after that is done: "
@@ -209,18 +214,22 @@ class _Push:
                     yield each, self.image.blobs[each]
 
         needed = mirrored_digests(self.image.contents, self.image.tree)
+        # What a relaid image has not made is the live epoch's, and gc keeps it.
+        needed &= self.image.blobs.keys()
         needed |= {digest, self.image.root}
         membership = self.image.contents["membership"]
+        if membership is not None and membership["sets"] not in self.image.blobs:
+            membership = None
         filling = Filling(self.mirror, fetch, needed, membership, self.progress)
         return stored, filling.run()
 
     def _store_blobs(self, extra: dict[bytes, bytes]) -> tuple[int, int]:
         # What the live epoch needs is there by construction, and gc keeps it.
         kept = stored_digests(self.live) if self.live is not None else set()
-        ours = [digest for digest in sorted(self.image.blobs) if digest not in kept]
         if self.live is not None and self.live.epoch["contents"] == self.image.root:
-            ours = sorted(self.image.blobs)  # said again: the moment to find out what got lost
-        lacking = {*ours, *extra}
+            kept = set()  # said again: the moment to find out what got lost
+        ours = {self.image.root, *published_digests(self.image.contents, self.image.tree)} - kept
+        lacking = (ours & self.image.blobs.keys()) | extra.keys()
         total, done, written, written_bytes = len(lacking), 0, 0, 0
 
         def count(size: int) -> None:

@@ -1,6 +1,7 @@
 """`tidegate pull`: an epoch becomes a plan's folder again, plan files and lists.
 
-A plan file is written as it was. Of a list's file the store has the ids alone: text gets one a
+A plan file is written as it was, with the epoch's overrides written into it, so that the next push
+says the same and ends them. Of a list's file the store has the ids alone: text gets one a
 line, CSV and Parquet the list's column. A list's file that holds just these ids already is left
 as it is, with its other columns. Nothing is written outside the folder, and nothing that differs
 is replaced unless that is forced.
@@ -19,8 +20,10 @@ import pyarrow.parquet as pq
 
 from compiler.atomic_file import atomic_file
 from compiler.diagnostic import has_errors
-from compiler.language.reading import read_files
+from compiler.language.reading import WORKSPACE_FILE, read_files
+from compiler.language.rewriting import rewritten
 from compiler.lists.allowlist import ids_from_text, read_ids
+from compiler.overrides import laid_line, place_of, said
 from compiler.plan import ListSource, Plan
 from compiler.publication.epoch import Publication
 from compiler.refusal import Refused
@@ -37,11 +40,13 @@ class Pulled:
     """What was done: files written, files that were right already, and plan files left over.
 
     `extra` are plan files in the folder that the epoch does not have; a push would publish them.
+    `overrides` tells, a line each, which were written into the files and which were not.
     """
 
     written: tuple[str, ...]
     same: tuple[str, ...]
     extra: tuple[str, ...]
+    overrides: tuple[str, ...] = ()
 
 
 def pull(publication: Publication, store: Store, folder: Path, *, force: bool = False) -> Pulled:
@@ -52,12 +57,13 @@ def pull(publication: Publication, store: Store, folder: Path, *, force: bool = 
     """
     files = publication.tree["files"]
     texts = {path: store.get_blob(digest) for path, digest in files.items()}
-    plan = read_files({path: text.decode() for path, text in texts.items()}, now=0).plan
+    plan = _plan(texts)
     if plan is None and publication.tree["lists"]:
         raise FormatError(
             f"The plan of epoch {publication.number} cannot be read by this tidegate, so its "
             "lists have no files. Pull it with the version that pushed it."
         )
+    told = _write_overrides(texts, publication) if plan is not None else ()
     lists = _lists_by_file(plan, publication)
     try:
         targets = {path: _inside(folder, path) for path in (*texts, *lists)}
@@ -82,7 +88,36 @@ def pull(publication: Publication, store: Store, folder: Path, *, force: bool = 
             f"{fault.filename or folder} cannot be written or read: {fault.strerror}. "
             "Name a folder of yours."
         ) from fault
-    return Pulled(tuple(sorted(targets.keys() - same)), tuple(sorted(same)), extra)
+    return Pulled(tuple(sorted(targets.keys() - same)), tuple(sorted(same)), extra, told)
+
+
+def _write_overrides(texts: dict[str, bytes], publication: Publication) -> tuple[str, ...]:
+    """Write the overrides into the texts; a file that would not say just that stays as it was."""
+    before, files = dict(texts), publication.tree["apps"]
+    laid = [
+        (each, files.get(each["app"]) if each["app"] else WORKSPACE_FILE)
+        for each in publication.tree["overrides"]
+    ]
+    for each, path in laid:
+        old = texts.get(path or "")
+        text = rewritten(old.decode(), each) if old is not None else None
+        if path is not None and text is not None:
+            texts[path] = text.encode()
+    plan = _plan(texts) if laid else None
+    failed = {
+        path for each, path in laid if plan is None or said(plan, place_of(each)) != each["value"]
+    }
+    texts.update({path: text for path, text in before.items() if path in failed})
+    return tuple(
+        f"laid over the plan, and not written into it: {laid_line(each)}"
+        if path in failed
+        else f"written into {path}, so that a push ends the override: {laid_line(each)}"
+        for each, path in laid
+    )
+
+
+def _plan(texts: Mapping[str, bytes]) -> Plan | None:
+    return read_files({path: text.decode() for path, text in texts.items()}, now=0).plan
 
 
 def _lists_by_file(plan: Plan | None, publication: Publication) -> dict[str, list[ListSource]]:

@@ -1,20 +1,24 @@
-"""`tidegate revert E`: what epoch E published, under a new number, less what is withdrawn now.
+"""`tidegate revert E`: what epoch E published, under a new number, and the overrides of now.
 
-No override is lost: a version that the live epoch holds for withdrawn stays so, whether its plan
-says it or an operator laid it over. And a version that was withdrawn after E, and has vanished
-from the plan since, is not offered again either.
+Every override of the live epoch is laid over E's plan, also one that E's plan says itself: the
+next push is made from a plan that knows nothing of E. E's own overrides are gone. And a version
+that the live plan withdraws stays withdrawn, as does one that was withdrawn after E and has
+vanished from the plan since.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from compiler.image import Image, rebuild_image
-from compiler.language.reading import read_files
+from compiler.carried_plan import read_plan
+from compiler.diagnostic import PlanError
+from compiler.image import Image, relay_image
+from compiler.overrides import What, lay_over, named, put
 from compiler.plan import Plan
 from compiler.publication.change import Change, changed_settings
-from compiler.publication.epoch import Publication, Reader, read_publication
+from compiler.publication.epoch import Publication, Reader, read_publication, stored_digests
 from compiler.publication.freshness import withdrawn_keys
 from compiler.publication.history import End, find_epoch, walk
+from compiler.publication.stranding import strandings
 from compiler.refusal import Refused
 from compiler.storage.spool import Spool
 from compiler.storage.store import Store
@@ -37,20 +41,22 @@ class Stranded:
 
 @dataclass(frozen=True, slots=True)
 class Reversion:
-    """What a revert would publish: `kept` are the withdrawals laid over it, `stranded` is lost.
+    """What a revert would publish: `kept` are the overrides laid over it, `stranded` is lost.
 
-    `keys` tells how the trusted keys of the plan would change, None when they stay.
+    `keys` tells how the trusted keys of the plan would change, None when they stay. `hosts` are
+    the host apps that a withdrawal leaves without a target under E's plan, and not under the live.
     """
 
     source: Publication
     image: Image
-    kept: tuple[layout.Withdrawal, ...]
+    kept: tuple[layout.Override, ...]
     stranded: tuple[Stranded, ...]
     keys: Change | None
+    hosts: tuple[str, ...] = ()
 
 
-def prepare_revert(store: Store, live: Publication, number: int) -> Reversion:
-    """Build the image that `revert number` publishes.
+def prepare_revert(store: Store, live: Publication, number: int, *, now: int) -> Reversion:
+    """Build the image that `revert number` publishes; `now` is in Unix seconds.
 
     Publish it with `force=True` and `commit=live.epoch["commit"]`: it stands on no checkout, and
     the next push must still contain what is live now. Raises Refused, PlanError (this compiler no
@@ -60,21 +66,43 @@ def prepare_revert(store: Store, live: Publication, number: int) -> Reversion:
         raise Refused(f"Epoch {number} is live already: there is nothing to revert.")
     source = find_epoch(store, live.digest, number)
     plan = _plan(source, store.get_blob)
-    withdrawals = _withdrawals(store, live, source, plan)
-    image = rebuild_image(
-        source.tree, source.contents["membership"], store.get_blob, withdrawals, Spool()
-    )
-    now = _plan(live, store.get_blob)
-    stranded = tuple(_stranded(now, plan)) if plan else ()
-    keys = _changed_keys(now, plan) if now and plan else None
-    return Reversion(source, image, tuple(image.tree["withdrawals"]), stranded, keys)
+    overrides = _overrides(store, live, source, plan)
+    image = _relaid(store, source, overrides)
+    was = _plan(live, store.get_blob)
+    stranded = tuple(_stranded(was, plan)) if plan else ()
+    keys = _changed_keys(was, plan) if was and plan else None
+    before = _hosts(was, live.tree["overrides"], now)
+    hosts = tuple(line for line in _hosts(plan, overrides, now) if line not in before)
+    return Reversion(source, image, tuple(image.tree["overrides"]), stranded, keys, hosts)
 
 
-def _withdrawals(
+def _hosts(plan: Plan | None, overrides: list[layout.Override], now: int) -> list[str]:
+    """Name the host apps that overrides, withdrawing versions, leave without a target."""
+    if plan is None:
+        return []
+    laid = lay_over(plan, overrides)
+    return [
+        f"{named(each)}: {host}"
+        for each in overrides
+        if each["what"] == What.WITHDRAWN and each["value"] == "true"
+        for host in strandings(laid, each["app"], parse_version(each["name"]), now)
+    ]
+
+
+def _relaid(store: Store, source: Publication, overrides: list[layout.Override]) -> Image:
+    """Lay the overrides over E, with all of its blobs: a `gc` may run, Redis may lack some."""
+    blobs = Spool()
+    blobs.update(store.get_blobs(stored_digests(source) - {source.digest}))
+    image = relay_image(source.contents, source.tree, blobs.__getitem__, overrides)
+    blobs.update(image.blobs)
+    return replace(image, blobs=blobs)
+
+
+def _overrides(
     store: Store, live: Publication, source: Publication, plan: Plan | None
-) -> list[layout.Withdrawal]:
-    """Gather what must stay withdrawn: overrides, and what E's plan knows and is withdrawn now."""
-    found = {(each["app"], each["version"]) for each in live.tree["withdrawals"]}
+) -> list[layout.Override]:
+    """Gather the live overrides, and what E's plan knows and is withdrawn now."""
+    found = list(live.tree["overrides"])
     known = {
         (app.id, package.key): package.version
         for app in (plan.apps if plan is not None else ())
@@ -82,8 +110,11 @@ def _withdrawals(
     }
     for app, key in _withdrawn_since(store, live, source):
         if (app, key) in known:
-            found.add((app, known[app, key]))
-    return [{"app": app, "version": version} for app, version in sorted(found)]
+            withdrawal = layout.Override(
+                what=What.WITHDRAWN.value, app=app, name=known[app, key], value="true"
+            )
+            found = put(found, withdrawal)
+    return found
 
 
 def _withdrawn_since(
@@ -119,9 +150,9 @@ def _withdrawn(
         if digest not in seen:
             seen[digest] = withdrawn_keys(epoch.contents, app, blob)
         found.update((app, key) for key in seen[digest])
-    for each in epoch.tree["withdrawals"]:
-        key = parse_version(each["version"])
-        if key is not None:
+    for each in epoch.tree["overrides"]:
+        key = parse_version(each["name"])
+        if each["what"] == What.WITHDRAWN and each["value"] == "true" and key is not None:
             found.add((each["app"], key))
     return found
 
@@ -134,8 +165,10 @@ def _known(epoch: Publication, blob: Reader) -> set[tuple[str, VersionKey]]:
 
 
 def _plan(epoch: Publication, blob: Reader) -> Plan | None:
-    files = {path: blob(digest).decode() for path, digest in epoch.tree["files"].items()}
-    return read_files(files, now=0).plan
+    try:
+        return read_plan(epoch.tree, blob)
+    except PlanError:
+        return None
 
 
 def _changed_keys(live: Plan, plan: Plan) -> Change | None:

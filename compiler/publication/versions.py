@@ -54,8 +54,10 @@ def packages_of(
     before = known["files"] if known is not None else {}
     found = {}
     for path, digest in tree["files"].items():
+        if before.get(path) == digest:
+            continue
         record = _RECORD.match(path)
-        if record is None or before.get(path) == digest:
+        if record is None:
             continue
         try:
             sha256 = json.loads(blob(digest))["sha256"]

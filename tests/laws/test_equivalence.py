@@ -33,7 +33,8 @@ def test_the_compiled_decision_is_that_of_the_reference(drawn: Any, seed: int) -
     plan, ids = drawn
     if random.random() < 0.05:
         plan = plans.widened(plan)
-    opened = snapshots.open_plan(plan, ids, random)
+    overrides = plans.overrides(plan, random) if random.random() < 0.3 else []
+    opened = snapshots.open_plan(plan, ids, random, overrides=overrides)
     SEEN["plans"] += 1
     for phone in plans.phones(opened.plan, random, PHONES):
         down = random.random() < 0.2

@@ -33,6 +33,7 @@ MUTATIONS = [
     ("gateway/answer.py", "target > installed", "target >= installed"),
     ("gateway/answer.py", "installed < target", "installed <= target"),
     ("gateway/snapshot.py", "user_hash if check.device_hash is None", "user_hash if user_hash"),
+    ("compiler/lowering.py", "max(step.at, release.starts)", "release.starts"),
     ("compiler/lowering.py", "release.starts <= second", "release.starts < second"),
     ("compiler/lowering.py", "second < release.ends", "second <= release.ends"),
     ("compiler/lowering.py", "(bound, False, None, True)", "(bound, True, None, True)"),

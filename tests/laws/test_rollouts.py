@@ -1,6 +1,8 @@
 """Law 3: rollouts only grow, reach what they say, and overlap as independent draws do."""
 
 import os
+from collections.abc import Sequence
+from itertools import pairwise
 from math import sqrt
 from random import Random
 
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 
 import plans
 import snapshots
-from compiler.plan import App, Audience, Package, Plan, Release, Workspace
+from compiler.plan import App, Audience, Package, Plan, Release, Step, Workspace
 from gateway.hashing import (
     PERCENT_BUCKETS,
     id_hash,
@@ -84,6 +86,13 @@ def test_subjects_fill_the_buckets_evenly() -> None:
 
 def _reached(points: int, release: str, version: str, by_user: bool) -> set[str]:
     """Compile a plan with one percentage, and tell which of 1,000 subjects it reaches."""
+    return _reached_at([0], Audience(basis_points=points, by_user=by_user), release, version)[0]
+
+
+def _reached_at(
+    seconds: Sequence[int], audience: Audience, release: str = "r", version: str = "1.0"
+) -> list[set[str]]:
+    """Compile a plan with this audience, and tell whom of 1,000 subjects it reaches when."""
     key = parse_version(version)
     assert key is not None
     app = App(
@@ -91,15 +100,18 @@ def _reached(points: int, release: str, version: str, by_user: bool) -> set[str]
         "",
         "apps/a1.yaml",
         (Package(version, key, record=plans.record("a1", version)),),
-        (Release(release, version, Audience(basis_points=points, by_user=by_user)),),
+        (Release(release, version, audience),),
     )
     opened = snapshots.open_plan(Plan(Workspace("demo"), (app,)), {}, Random(0))
-    kind = "user" if by_user else "device"
-    return {
-        subject
-        for subject in SOME
-        if b'"update"' in opened.ask({kind: subject, "apps": {"a1": None}}, 0)
-    }
+    kind = "user" if audience.by_user else "device"
+    return [
+        {
+            subject
+            for subject in SOME
+            if b'"update"' in opened.ask({kind: subject, "apps": {"a1": None}}, second)
+        }
+        for second in seconds
+    ]
 
 
 @settings(max_examples=40, deadline=None)
@@ -117,6 +129,21 @@ def test_raising_a_percentage_removes_nobody(
     fewer = _reached(low, release, "1.0", by_user)
     assert fewer <= _reached(high, release, "1.0", by_user)
     assert fewer == _reached(low, release, "1.0.0.1", by_user)
+
+
+@settings(max_examples=10, deadline=None)
+@given(
+    st.lists(st.integers(0, PERCENT_BUCKETS), min_size=1, max_size=4).map(sorted),
+    st.booleans(),
+)
+def test_a_ramp_removes_nobody(points: list[int], by_user: bool) -> None:
+    """Each step, at its second, reaches whom its number alone would, and so everybody before."""
+    ramp = tuple(Step(100 * at, each) for at, each in enumerate(points, 1))
+    seconds = [bound for step in ramp for bound in (step.at - 1, step.at)]
+    found = _reached_at(seconds, Audience(by_user=by_user, ramp=ramp))
+    assert found[0] == set()
+    assert found[1::2] == [_reached(each, "r", "1.0", by_user) for each in points]
+    assert all(early <= late for early, late in pairwise(found))
 
 
 def test_the_edge_of_a_percentage() -> None:

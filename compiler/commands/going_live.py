@@ -1,0 +1,81 @@
+"""What every publishing command does in the end: publish, say what came of it, wait."""
+
+import time
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from compiler.commands.console import counted, note, progress, say
+from compiler.commands.session import Session, open_key
+from compiler.image import Image
+from compiler.publication.gateways import Served, wait_for_gateways
+from compiler.publication.publisher import publish
+
+NOT_YET_EVERYWHERE = 5
+_NOTE_CHARS = 1000
+
+
+def _one_line(text: str) -> str:
+    """Hold a note to what a line of the history can show, on anybody's terminal."""
+    line = " ".join(text.split())
+    if not line.isprintable():
+        raise typer.BadParameter("A note has printable characters only. Delete the others.")
+    if len(line) > _NOTE_CHARS:
+        raise typer.BadParameter(f"A note has at most {_NOTE_CHARS:,} characters. Shorten it.")
+    return line
+
+
+Note = Annotated[
+    str, typer.Option("--note", "-m", help="Why; the history shows it.", callback=_one_line)
+]
+Wait = Annotated[
+    float, typer.Option("--wait", min=0, help="Seconds to wait until every gateway serves it.")
+]
+
+
+def publish_and_wait(
+    session: Session, image: Image, *, key: str, wait: float, told: str = "", **options: Any
+) -> None:
+    """Publish an image, say what came of it, and wait until every gateway serves it.
+
+    `told` says what it changes; `options` are those of `publish`. Exits with NOT_YET_EVERYWHERE
+    when a gateway lags behind.
+    """
+    publisher = open_key(key)
+    with progress() as show:
+        published = publish(
+            image,
+            store=session.store,
+            link=session.link,
+            key=publisher,
+            workspace=session.workspace,
+            now=int(time.time()),
+            progress=show,
+            **options,
+        )
+    if published.already:
+        say(f"Epoch {published.number} says the same already: nothing new was published.")
+    elif told:
+        say(f"Epoch {published.number} is live: {told}.")
+    else:
+        say(
+            f"Epoch {published.number} is live: {counted(published.stored, 'blob')} to the "
+            f"store, {counted(published.blobs, 'blob')} and "
+            f"{counted(published.buckets, 'bucket')} to Redis."
+        )
+    served = wait_for_gateways(
+        session.mirror, published.number, timeout_seconds=wait, on_change=_quietly(note)
+    )
+    say(served.message)
+    if served.laggards:
+        note("Its log says why; a key that it does not trust, for example.")
+        raise typer.Exit(NOT_YET_EVERYWHERE)
+
+
+def _quietly(tell: Callable[[str], None]) -> Callable[[Served], None]:
+    def on_change(served: Served) -> None:
+        if served.laggards:
+            tell(served.message)
+
+    return on_change
