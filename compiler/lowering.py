@@ -61,8 +61,24 @@ def lower_app(app: App, patches: Mapping[str, list[layout.PatchEntry]]) -> layou
             }
             for release in ranked
         ],
+        **lower_tables(
+            ranked,
+            _hosts([by_version[release.package] for release in ranked]),
+            [(app.id, release.id) for release in ranked],
+        ),
+    }
+
+
+def lower_tables(
+    ranked: Ranked, hosts: layout.Hosts, draws: Sequence[tuple[str, str]]
+) -> layout.Tables:
+    """Compile what accepts a client: schedule, conditions and audiences, by rank.
+
+    `draws` says for each rank whose order of the percent buckets is drawn: (app, release id).
+    """
+    return {
         "schedule": _schedule(ranked),
-        "hosts": _hosts([by_version[release.package] for release in ranked]),
+        "hosts": hosts,
         "attributes": _attributes(ranked),
         "lists": _lists(ranked),
         "percents": [
@@ -70,7 +86,7 @@ def lower_app(app: App, patches: Mapping[str, list[layout.PatchEntry]]) -> layou
                 "rank": rank,
                 "basis_points": release.audience.basis_points,
                 "by_user": release.audience.by_user,
-                "key": percent_key(app.id, release.id),
+                "key": percent_key(*draws[rank]),
             }
             for rank, release in enumerate(ranked)
             # All of 100 % holds without a subject too, so it is no test at all.

@@ -221,19 +221,24 @@ class ReleaseEntry(TypedDict):
     upgrade: str
 
 
-class Program(TypedDict):
-    """The compiled decision tables of one app; `versions` are those that phones may have."""
+class Tables(TypedDict):
+    """The compiled decision tables: they say which ranks accept a client."""
+
+    schedule: Schedule
+    hosts: Hosts
+    attributes: dict[str, Attribute]
+    lists: list[ListNeed]
+    percents: list[Percent]
+
+
+class Program(Tables):
+    """One app: its releases are the ranks; `versions` are those that phones may have."""
 
     app: str
     packages: list[PackageEntry]
     versions: list[str]
     withdrawn: list[str]
     releases: list[ReleaseEntry]
-    schedule: Schedule
-    hosts: Hosts
-    attributes: dict[str, Attribute]
-    lists: list[ListNeed]
-    percents: list[Percent]
 
 
 class Cdn(TypedDict):
