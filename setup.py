@@ -24,6 +24,7 @@ HOT = (
     "request",
     "resp",
     "snapshot",
+    "switches",
     "waiting",
 )
 

@@ -14,12 +14,14 @@ from compiler.lists.buckets import build_membership
 from compiler.lowering import lower_app, offered
 from compiler.plan import App, ListSource, Plan
 from compiler.progress import Progress, quiet
+from compiler.switches import Overrides, lower_switches
 from gateway import layout
 from gateway.errors import FormatError
 from gateway.layout import digest_of
 from gateway.membership import ExpressionLists
 from gateway.program import Program
 from gateway.remembered import Memory
+from gateway.switches import open_switches
 from gateway.version import parse_version
 
 
@@ -27,8 +29,8 @@ from gateway.version import parse_version
 class Image:
     """The tree of blobs below `root`, the digest of the contents blob.
 
-    `blobs` holds all of them by digest: contents, settings, programs, sets, shards, packs, the
-    plan tree, plan files, patches and the lists' ids.
+    `blobs` holds all of them by digest: contents, settings, programs, switches, sets, shards,
+    packs, the plan tree, plan files, patches and the lists' ids.
     """
 
     root: bytes
@@ -44,10 +46,11 @@ def build_image(
     progress: Progress = quiet,
     blobs: MutableMapping[bytes, bytes] | None = None,
     patches: Mapping[str, layout.Patches] | None = None,
+    switches: Overrides | None = None,
 ) -> Image:
     """Compile a plan. `lists` are the read ids of all its lists of ids, `patches` those by app.
 
-    `lists` may be a generator, so that one list's ids are in memory at a time. The image's blobs
+    `switches` is what is laid over them, by key. `lists` may be a generator, so that one list's ids are in memory at a time. The image's blobs
     are put into `blobs`, if given, which is empty.
     Raises PlanError when a package on offer has no record, so that no answer could be made.
     """
@@ -73,7 +76,7 @@ def build_image(
     if not all(source.regex for source in plan.lists):
         table = build_membership(plan.workspace.name, texts(), progress, found)
         membership = table.membership
-    return _assemble(plan, files, membership, found, withdrawals, patches or {})
+    return _assemble(plan, files, membership, found, withdrawals, patches or {}, switches)
 
 
 def rebuild_image(
@@ -112,6 +115,7 @@ def _assemble(
     found: MutableMapping[bytes, bytes],
     withdrawals: Sequence[layout.Withdrawal],
     patches: Mapping[str, layout.Patches],
+    switches: Overrides | None = None,
 ) -> Image:
     apps = [withdraw(app, withdrawals) for app in plan.apps]
     faults = [*_unusable(plan)]
@@ -145,6 +149,7 @@ def _assemble(
         "format": layout.FORMAT,
         "settings": keep(layout.encode(layout.Settings, _settings(plan))),
         "programs": {app.id: keep(_program(app, plan, patches)) for app in apps},
+        "switches": keep(switched) if (switched := _switches(plan, switches)) else None,
         "membership": membership,
         "plan": keep(layout.encode(layout.Tree, tree)),
     }
@@ -175,6 +180,17 @@ def _program(app: App, plan: Plan, patches: Mapping[str, layout.Patches]) -> byt
     blob = layout.encode(layout.Program, lower_app(app, known))
     bits = {source.name: at for at, source in enumerate(plan.lists)}
     Program(layout.decode(layout.Program, blob), bits, Memory())
+    return blob
+
+
+def _switches(plan: Plan, overrides: Overrides | None) -> bytes | None:
+    """Compile the switches, and open the result as a gateway will."""
+    lowered = lower_switches(plan, overrides)
+    if lowered is None:
+        return None
+    blob = layout.encode(layout.Switches, lowered)
+    bits = {source.name: at for at, source in enumerate(plan.lists)}
+    open_switches(blob, bits, Memory())
     return blob
 
 

@@ -4,6 +4,7 @@ Everything is a *blob*: immutable bytes, named by their SHA-256. One epoch is a 
 
     pointer ─► E epoch ─► C contents ─┬─► S settings            (one)
     (Redis)   (signed)    ▲           ├─► P program             (one an app)
+                          │           ├─► W switches            (one, if there are switches)
                 D compiled (in files) ├─► M membership sets     (one, if there are lists of ids)
                                       ├─► H shard of buckets    (one for 240 buckets)
                                       │     └─► bucket          (Redis only, by its short digest)
@@ -20,7 +21,7 @@ Frame. Every lettered blob starts with 16 bytes; numbers are big-endian unless s
     8   8  XXH3-64 of the payload (finds damage cheaply; SHA-256 and the signature prove origin)
     16  …  payload
 
-The payload of E, C, S, P, M, T, A and D is one MessagePack map whose fields are the TypedDicts
+The payload of E, C, S, P, W, M, T, A and D is one MessagePack map whose fields are the TypedDicts
 below: they are the document, the types that mypy checks, and what `decode` holds every blob to. A
 field missing, unknown or of another type is a FormatError. Map keys are written in sorted order,
 so equal data gives equal bytes.
@@ -241,6 +242,52 @@ class Program(Tables):
     releases: list[ReleaseEntry]
 
 
+class Split(TypedDict):
+    """Weighted variants, by the place of a subject's percent bucket under `key`.
+
+    Who has a place from bounds[i-1] (0 for the first) to below bounds[i] gets variants[i], an
+    index into those of the switch. The bounds rise, and the last one is 10,000.
+    """
+
+    key: int
+    bounds: list[int]
+    variants: list[int]
+
+
+class TargetEntry(TypedDict):
+    """What a switch gives to whom one of its rows accepts: the variant, or one of the split.
+
+    A split counts subjects as a percentage does, and without a subject its row accepts nobody.
+    """
+
+    variant: int | None
+    split: Split | None
+    by_user: bool
+
+
+class VariantEntry(TypedDict):
+    """A variant of a switch; `value` is JSON text."""
+
+    name: str
+    value: bytes
+
+
+class SwitchEntry(TypedDict):
+    """A switch: the first of its rows that accepts a client decides, else `default`."""
+
+    key: str
+    variants: list[VariantEntry]
+    default: int
+    enabled: bool
+    targeting: list[TargetEntry]
+
+
+class Switches(Tables):
+    """All switches, by key: their targeting rows, one after another, are the ranks."""
+
+    switches: list[SwitchEntry]
+
+
 class Cdn(TypedDict):
     """The ordered bases for regions that match one of the patterns (case folded).
 
@@ -296,6 +343,7 @@ class Contents(TypedDict):
     format: int
     settings: bytes
     programs: dict[str, bytes]
+    switches: bytes | None
     membership: Membership | None
     plan: bytes
 
@@ -376,6 +424,7 @@ _KINDS: dict[type, bytes] = {
     Contents: b"C",
     Settings: b"S",
     Program: b"P",
+    Switches: b"W",
     Sets: b"M",
     Tree: b"T",
     Patches: b"A",

@@ -1,8 +1,8 @@
 """Decision tables at work: a decision is the AND of a handful of looked-up bitmaps.
 
-Bit i of every bitmap is the release (or the row of a switch) of rank i. Each table maps what the client sent to the
-releases that accept it (Lakshman and Stiliadis, SIGCOMM 1998), so the cost does not grow with the
-number of releases or rules. Pure: no I/O, no clock.
+Bit i of every bitmap is the release (or the row of a switch) of rank i. Each table maps what the
+client sent to the releases that accept it (Lakshman and Stiliadis, SIGCOMM 1998), so the cost does
+not grow with the number of releases or rules. Pure: no I/O, no clock.
 """
 
 from bisect import bisect_left, bisect_right
@@ -86,7 +86,7 @@ class Tables:
         )
 
     def period(self, second: int) -> int:
-        """Number the part of the schedule that a second lies in."""
+        """Tell in which part of the schedule a second lies."""
         return bisect_right(self._times, second) if self._times else 0
 
     def accepting(

@@ -3,7 +3,7 @@ cimport cython
 
 cpdef Check parse_body(bytes body, bint packed)
 @cython.locals(check=Check)
-cdef Check _check(dict sent, dict custom, dict apps, bint dry_run)
+cpdef Check make_check(dict sent, dict custom, dict apps, bint dry_run, bint switches)
 cdef object _id(dict sent, str name)
 @cython.locals(waiting=list)
 cdef object _hold_to_json(object value)

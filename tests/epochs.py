@@ -98,6 +98,7 @@ def make_epoch(
             "format": layout.FORMAT,
             "settings": keep(layout.Settings, settings),
             "programs": programs,
+            "switches": None,
             "membership": membership,
             "plan": keep(layout.Tree, {"files": {}, "lists": {}, "patches": {}, "withdrawals": []}),
         },

@@ -26,6 +26,7 @@ FORMAT = {
     "gateway.signing",
     "gateway.apps",
     "gateway.snapshot",
+    "gateway.switches",
     "gateway.verify",
     "gateway.version",
 }
