@@ -18,6 +18,7 @@ HOT = (
     "lookup",
     "membership",
     "metrics",
+    "ofrep",
     "program",
     "quick",
     "remembered",

@@ -50,8 +50,8 @@ def build_image(
 ) -> Image:
     """Compile a plan. `lists` are the read ids of all its lists of ids, `patches` those by app.
 
-    `switches` is what is laid over them, by key. `lists` may be a generator, so that one list's ids are in memory at a time. The image's blobs
-    are put into `blobs`, if given, which is empty.
+    `switches` is what is laid over them, by key. `lists` may be a generator, so that one list's
+    ids are in memory at a time. The image's blobs are put into `blobs`, if given, which is empty.
     Raises PlanError when a package on offer has no record, so that no answer could be made.
     """
     found = {} if blobs is None else blobs

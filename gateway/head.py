@@ -99,15 +99,15 @@ def read_head(head: bytes) -> Head | None:
     closes = _CONNECTION.get(fields.get(b"connection", b"keep-alive").lower())
     if _LENGTH.fullmatch(length) is None or not 0 < int(length) <= BODY_BYTES or closes is None:
         return None
-    if shape[1]:
-        key, matches = _text(shape[2]), _text(fields.get(b"if-none-match"))
-        kind = ALL_SWITCHES if key is None else ONE_SWITCH
-        return Head(int(length), False, False, closes, kind, key, matches)
+    kind = CHECK if shape[1] is None else ALL_SWITCHES if shape[2] is None else ONE_SWITCH
     return Head(
         int(length),
-        is_msgpack(_text(fields.get(b"content-type"))),
-        wants_msgpack(_text(fields.get(b"accept"))),
+        kind == CHECK and is_msgpack(_text(fields.get(b"content-type"))),
+        kind == CHECK and wants_msgpack(_text(fields.get(b"accept"))),
         closes,
+        kind,
+        _text(shape[2]),
+        _text(fields.get(b"if-none-match")) if kind == ALL_SWITCHES else None,
     )
 
 

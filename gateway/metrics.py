@@ -30,6 +30,9 @@ LATENCY_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1
 _STATUSES = 16  # more than there are statuses, which `other` may need all at once
 _PLAIN = ("handed_over", "overloads", "failures", "swaps", "refused_epochs", "redis_errors")
 
+EVALUATIONS = ("one", "all", "unchanged", "degraded", "unknown", "failed")
+"""What becomes of a request for switches; one that asks for all may be `unchanged`, a 304."""
+
 Counts = dict[tuple[str, ...], float]
 """Counts by what is counted and its labels, as ("answers", app, release, status)."""
 
@@ -100,6 +103,7 @@ class Metrics:
         self._outcomes: dict[tuple[str, str, str], int] = {}
         self._responses = [0] * 6
         self.latency = Histogram(LATENCY_SECONDS)
+        self.evaluations = dict.fromkeys(EVALUATIONS, 0)
         self.lookups = Lookups()
         self.handed_over = 0
         self.overloads = 0
@@ -126,6 +130,10 @@ class Metrics:
             outcome = (OTHER, OTHER, outcome[2])
         self._outcomes[outcome] = self._outcomes.get(outcome, 0) + times
 
+    def evaluate(self, outcome: str) -> None:
+        """Count one request for switches by what became of it, one of EVALUATIONS."""
+        self.evaluations[outcome] += 1
+
     def respond(self, status: int, seconds: float) -> None:
         """Count one HTTP answer to a client, and how long it took."""
         self._responses[status // 100] += 1
@@ -139,6 +147,7 @@ class Metrics:
         found |= {("responses", str(at)): count for at, count in enumerate(self._responses)}
         found |= {("latency", str(at)): count for at, count in enumerate(latency.counts)}
         found |= {("lookups", name): count for name, count in asdict(self.lookups).items()}
+        found |= {("evaluations", name): count for name, count in self.evaluations.items()}
         found["latency_total",] = latency.total
         return found
 
@@ -157,6 +166,8 @@ class Metrics:
                     self.latency.counts[int(at)] += int(gained)
                 case ("latency_total",):
                     self.latency.total += gained
+                case ("evaluations", name) if name in self.evaluations:
+                    self.evaluations[name] += int(gained)
                 case ("lookups", name) if hasattr(self.lookups, name):
                     setattr(self.lookups, name, getattr(self.lookups, name) + int(gained))
                 case (name,) if name in _PLAIN:
@@ -197,6 +208,15 @@ class Metrics:
             buckets=self.latency.buckets(),
             sum_value=self.latency.total,
         )
+        switches = CounterMetricFamily(
+            "tidegate_switch_requests",
+            "Requests for switches: of one or all of them, unchanged (304), degraded as Redis was "
+            "away, of an unknown switch, or failed.",
+            labels=("outcome",),
+        )
+        for name, count in self.evaluations.items():
+            switches.add_metric((name,), count)
+        yield switches
         yield CounterMetricFamily(
             "tidegate_handed_over",
             "Connections that went from the quick path to aiohttp: an ordinary check never does.",

@@ -18,6 +18,7 @@ from gateway import headers
 from gateway.attribute import CUSTOM
 from gateway.check import Check
 from gateway.errors import RequestError
+from gateway.problem import OVERLOADED, RETRY_SECONDS
 from gateway.request import BODY_BYTES, make_check, too_large
 from gateway.snapshot import Snapshot
 
@@ -40,14 +41,18 @@ class ContextError(RequestError):
 
 
 class Reply:
-    """A whole answer: status, body, and the ETag, empty for none."""
+    """A whole answer: status, body, and the ETag, empty for none.
 
-    __slots__ = ("body", "etag", "status")
+    `outcome` is what is counted of it, a word of metrics.EVALUATIONS.
+    """
 
-    def __init__(self, status: int, body: bytes, etag: str = "") -> None:
+    __slots__ = ("body", "etag", "outcome", "status")
+
+    def __init__(self, status: int, body: bytes, outcome: str = "failed", etag: str = "") -> None:
         self.status = status
         self.body = body
         self.etag = etag
+        self.outcome = outcome
 
 
 def parse_context(body: bytes) -> Check:
@@ -100,18 +105,23 @@ def evaluate(
     if key is not None:
         flag = None if switches is None else switches.by_key.get(key)
         if flag is None:
-            return Reply(404, failure(key, FLAG_NOT_FOUND, f"There is no switch {key[:80]!r}."))
+            sentence = f"There is no switch {key[:80]!r}."
+            return Reply(404, failure(key, FLAG_NOT_FOUND, sentence), "unknown")
         flags = [flag]
     context = snapshot.context(check, members)
     bits = hopeful = 0
     if switches is not None:
         bits, hopeful = switches.decide(check.sent, check.custom, context, second)
     found = [flag.answer(bits, hopeful, context) for flag in flags]
+    degraded = False
+    for answer in found:
+        degraded = degraded or answer.degraded
     if key is not None:
-        return Reply(200, found[0].ofrep)
+        return Reply(200, found[0].ofrep, "degraded" if degraded else "one")
     body = b'{"flags":[%b]}' % b",".join([answer.ofrep for answer in found])
-    degraded = hopeful != bits and any(answer.degraded for answer in found)
-    return Reply(200, body, "" if degraded else etag(snapshot, check, second))
+    if degraded:
+        return Reply(200, body, "degraded")
+    return Reply(200, body, "all", etag(snapshot, check, second))
 
 
 def etag(snapshot: Snapshot, check: Check, second: int) -> str:
@@ -127,7 +137,7 @@ def unchanged(snapshot: Snapshot, check: Check, second: int, matches: str | None
         return None
     tag = etag(snapshot, check, second)
     named = {each.strip().removeprefix("W/") for each in matches.split(",")}
-    return Reply(304, b"", tag) if tag in named or "*" in named else None
+    return Reply(304, b"", "unchanged", tag) if tag in named or "*" in named else None
 
 
 def failure(key: str | None, code: str, sentence: str) -> bytes:
@@ -140,6 +150,24 @@ def fault_of(key: str | None, fault: RequestError) -> Reply:
     """Make the answer to a request that cannot be read."""
     code = fault.code if isinstance(fault, ContextError) else GENERAL
     return Reply(fault.status, failure(key, code, str(fault)))
+
+
+def overloaded(
+    key: str | None, origin: str | None, allowed: Collection[str]
+) -> tuple[int, dict[str, str], bytes]:
+    """Make status, headers and body of a gateway that has too much to do."""
+    return later(key, OVERLOADED, RETRY_SECONDS, origin, allowed)
+
+
+def later(
+    key: str | None, sentence: str, retry_seconds: int, origin: str | None, allowed: Collection[str]
+) -> tuple[int, dict[str, str], bytes]:
+    """Make status, headers and body for who shall ask again later."""
+    detail = f"{sentence} Ask again in {retry_seconds} s or later."
+    reply = Reply(503, failure(key, GENERAL, detail))
+    fields = reply_headers(reply, origin, allowed)
+    fields["Retry-After"] = str(retry_seconds)
+    return 503, fields, reply.body
 
 
 def reply_headers(reply: Reply, origin: str | None, allowed: Collection[str]) -> dict[str, str]:

@@ -14,14 +14,15 @@ import structlog
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from gateway import headers, openapi
+from gateway import headers, ofrep, openapi
 from gateway.check import Check
 from gateway.errors import RequestError
+from gateway.flag_server import FlagServer
 from gateway.follower import Follower
 from gateway.lookup import Lookup
 from gateway.metrics import Metrics
 from gateway.problem import CONTENT_TYPE as PROBLEM
-from gateway.problem import overloaded, problem, unavailable
+from gateway.problem import EMPTY, EMPTY_RETRY_SECONDS, overloaded, problem, unavailable
 from gateway.request import BODY_BYTES, parse_body, parse_query, too_large
 from gateway.waiting import Waiting
 
@@ -29,10 +30,6 @@ CHECK_PATH = "/v1/check"
 OPENAPI_PATH = "/openapi.json"
 BODY_SECONDS = 10.0
 """A body that takes longer is given up, with 408."""
-
-EMPTY = "This gateway has no epoch to serve yet."
-EMPTY_RETRY_SECONDS = 5
-
 log = structlog.get_logger()
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.Response]]
@@ -51,6 +48,7 @@ class ClientServer:
         self._lookup = lookup
         self._metrics = metrics
         self._waiting = waiting
+        self._flags = FlagServer(follower, lookup, metrics, waiting, _read)
 
     async def handle(self, request: web.BaseRequest) -> web.Response:
         """Answer any request. Raises nothing."""
@@ -77,6 +75,8 @@ class ClientServer:
 
     async def _route(self, request: web.BaseRequest) -> web.Response:
         path = request.rel_url.raw_path
+        if path.startswith(ofrep.ROOT):
+            return await self._flags.route(request, path)
         if self._waiting.late and path.startswith(CHECK_PATH):
             return self._overloaded(request)
         if path == CHECK_PATH:
@@ -122,11 +122,8 @@ class ClientServer:
     async def _answer(self, request: web.BaseRequest, check: Check) -> web.Response:
         snapshot = self._follower.snapshot  # one reference: an answer comes from one epoch
         if snapshot is None:
-            sentence, origin = (
-                "This gateway has no epoch to serve yet.",
-                request.headers.get("Origin"),
-            )
-            return _later(unavailable(sentence, EMPTY_RETRY_SECONDS, origin, self._origins()))
+            origin = request.headers.get("Origin")
+            return _later(unavailable(EMPTY, EMPTY_RETRY_SECONDS, origin, self._origins()))
         members: dict[int, int | None] = {}
         probes = snapshot.probes(check)
         if probes:
@@ -155,6 +152,8 @@ class ClientServer:
         return web.Response(status=status, headers=fields, body=body)
 
     def _problem(self, request: web.BaseRequest, status: int, sentence: str) -> web.Response:
+        if request.rel_url.raw_path.startswith(ofrep.ROOT):
+            return self._flags.fail(request, status, sentence)
         return self._respond(request, status, PROBLEM, problem(status, sentence))
 
     def _overloaded(self, request: web.BaseRequest) -> web.Response:
