@@ -87,7 +87,8 @@ class Tables:
 
     def period(self, second: int) -> int:
         """Tell in which part of the schedule a second lies."""
-        return bisect_right(self._times, second) if self._times else 0
+        times = self._times
+        return bisect_right(times, second) if times else 0
 
     def accepting(
         self, sent: dict[str, Any], custom: dict[str, Any], context: tuple[Any, ...], second: int

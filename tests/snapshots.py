@@ -1,5 +1,6 @@
 """Plans compiled and opened as a gateway would open them, and phones that ask them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -75,9 +76,15 @@ def list_ids(name: str, of: str, ids: list[str]) -> ListIds:
     return ListIds(name, of, len(set(ids)), 0, 0, text, ())
 
 
-def open_plan(written: Plan, ids: dict[str, list[str]], random: Random, number: int = 1) -> Opened:
-    """Write a plan's files, read, compile and open them: the whole way but Redis."""
-    reading = read_files(plans.to_files(written, random), now=plans.NOW)
+def open_plan(
+    written: Plan,
+    ids: dict[str, list[str]],
+    random: Random,
+    number: int = 1,
+    more: Mapping[str, str] | None = None,
+) -> Opened:
+    """Write a plan's files and `more`, read, compile and open them: the whole way but Redis."""
+    reading = read_files({**plans.to_files(written, random), **(more or {})}, now=plans.NOW)
     plan = reading.plan
     assert plan is not None, reading.diagnostics
     lists = [
