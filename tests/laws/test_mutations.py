@@ -52,7 +52,9 @@ MUTATIONS = [
     ("compiler/lowering.py", "reverse=True", "reverse=False"),
     ("compiler/lowering.py", "a and b for a, b", "a or b for a, b"),
 ]
-LAWS = [f"tests/laws/test_{law}.py" for law in ("equivalence", "rollouts", "no_accident", "switches")]
+LAWS = [
+    f"tests/laws/test_{law}.py" for law in ("equivalence", "rollouts", "no_accident", "switches")
+]
 PYTEST = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider"]
 PYTEST += ["--hypothesis-profile=noticing"]
 # Equal by construction: a withdrawn version never equals a target, as targets are not withdrawn.
