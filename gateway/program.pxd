@@ -12,7 +12,10 @@ cdef class Tables:
     cdef list _times, _cells, _of_sent, _of_custom, _of_context
     cdef Remembered _hosts, _nowhere
     cdef object _anywhere
+    cdef bint _narrow
 
+    @cython.locals(few=cython.longlong)
+    cpdef int winner(self, dict sent, dict custom, tuple context, long long second) except? -2
     cpdef Py_ssize_t period(self, long long second)
     @cython.locals(bits=object)
     cpdef object accepting(self, dict sent, dict custom, tuple context, long long second)
@@ -25,9 +28,5 @@ cdef class Program(Tables):
     cdef public list targets, releases
     cdef public dict versions, patched
     cdef public object withdrawn
-    cdef bint _narrow
-
-    @cython.locals(few=cython.longlong)
-    cpdef int winner(self, dict sent, dict custom, tuple context, long long second) except? -2
 
 cpdef bint is_sent(object value)

@@ -45,6 +45,7 @@ class Tables:
         "_anywhere",
         "_cells",
         "_hosts",
+        "_narrow",
         "_nowhere",
         "_of_context",
         "_of_custom",
@@ -66,6 +67,7 @@ class Tables:
         self._nowhere = Remembered(lambda _: anywhere, memory)
         self._hosts = _host_table(data["hosts"], self._nowhere, memory)
         everyone = layout.all_bits(ranks)
+        self._narrow = ranks <= _NARROW
         self._of_sent: list[_Row] = []
         self._of_custom: list[_Row] = []
         for name, attribute in data["attributes"].items():
@@ -89,6 +91,23 @@ class Tables:
         """Tell in which part of the schedule a second lies."""
         times = self._times
         return bisect_right(times, second) if times else 0
+
+    def winner(
+        self, sent: dict[str, Any], custom: dict[str, Any], context: tuple[Any, ...], second: int
+    ) -> int:
+        """Give the lowest rank that accepts a client, or NO_RELEASE.
+
+        `sent` is what the client says of itself, `installed` too; `context` what is known of it
+        besides: the masks of the lists that surely and that possibly have it, and the percent
+        buckets of subject and user, None without an id.
+        """
+        bits = self._cells[bisect_right(self._times, second) if self._times else 0]
+        if self._narrow:
+            few = bits  # compiled, these are machine words, with no object made on the way
+            few = self._accepted(few, sent, custom, context)
+            return _RANKS[few & -few]
+        bits = self._accepted(bits, sent, custom, context)
+        return (bits & -bits).bit_length() - 1
 
     def accepting(
         self, sent: dict[str, Any], custom: dict[str, Any], context: tuple[Any, ...], second: int
@@ -150,7 +169,7 @@ class Tables:
 class Program(Tables):
     """The tables of one app."""
 
-    __slots__ = ("_narrow", "app", "patched", "releases", "targets", "versions", "withdrawn")
+    __slots__ = ("app", "patched", "releases", "targets", "versions", "withdrawn")
 
     def __init__(self, data: layout.Program, bits: Mapping[str, int], memory: Memory) -> None:
         """Build the tables; `bits` gives every list's bit. Raises FormatError on bad bounds."""
@@ -169,24 +188,6 @@ class Program(Tables):
         }
         self.patched: dict[VersionKey | None, VersionKey] = {key: key for key in patches}
         self.withdrawn = frozenset(_key(version) for version in data["withdrawn"])
-        self._narrow = len(self.targets) <= _NARROW
-
-    def winner(
-        self, sent: dict[str, Any], custom: dict[str, Any], context: tuple[Any, ...], second: int
-    ) -> int:
-        """Give the rank of the release that wins, or NO_RELEASE.
-
-        `sent` is what the client says of itself, `installed` too; `context` what is known of it
-        besides: the masks of the lists that surely and that possibly have it, and the percent
-        buckets of subject and user, None without an id.
-        """
-        bits = self._cells[bisect_right(self._times, second) if self._times else 0]
-        if self._narrow:
-            few = bits  # compiled, these are machine words, with no object made on the way
-            few = self._accepted(few, sent, custom, context)
-            return _RANKS[few & -few]
-        bits = self._accepted(bits, sent, custom, context)
-        return (bits & -bits).bit_length() - 1
 
 
 @lru_cache(KEYS)

@@ -201,7 +201,7 @@ class Snapshot:
         return b'%b,"switches":{%b}}' % (body[:-1], b",".join(flags))
 
     def context(self, check: Check, members: Mapping[int, int | None]) -> tuple[Any, ...]:
-        """Give what is known of a client besides what it sent; see Program.winner."""
+        """Give what is known of a client besides what it sent; see Tables.winner."""
         user_hash = check.user_hash
         subject = user_hash if check.device_hash is None else check.device_hash
         return (

@@ -171,7 +171,7 @@ class Switches(Tables):
     ) -> tuple[int, int]:
         """Give the ranks that accept a client, and those that would if Redis had told all.
 
-        The arguments are as in Program.winner.
+        The arguments are as in Tables.winner.
         """
         masks, bucket, user_bucket = context[0], context[1], context[2]
         bits = hopeful = self.accepting(sent, custom, context, second)

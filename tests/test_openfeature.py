@@ -201,6 +201,6 @@ def test_the_web_client_of_a_context_that_is_refused(gateway: Gateway, node: Pat
 
 
 def test_the_web_client_of_an_empty_gateway(empty_gateway: Gateway, node: Path) -> None:
-    """Before the first epoch it says that there is nothing yet."""
+    """Before the first epoch it fails to start, and says so."""
     (found,) = _run(node, "web.mjs", empty_gateway.url, json.dumps([QUESTIONS[0][:3]]), "[{}]")
-    assert "status: 503" in found["failed"]
+    assert found["failed"]
