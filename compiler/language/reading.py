@@ -178,12 +178,13 @@ def _plan(draft: Draft, records: Records, files: dict[str, str]) -> Plan:
     rules = {rule.name.value: rule for rule in draft.rules}
     apps = [_app(app, rules, records) for app in draft.apps]
     lists = [one.source for one in draft.lists]
+    switches = [plan_switch(each, draft.apps, rules) for each in draft.switches]
     return Plan(
         draft.workspace.workspace,
         tuple(sorted(apps, key=lambda app: app.id)),
         tuple(sorted(lists, key=lambda one: one.name)),
         files,
-        tuple(plan_switch(each, draft.apps, rules) for each in draft.switches),
+        tuple(sorted(switches, key=lambda one: one.key)),
     )
 
 
