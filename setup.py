@@ -18,12 +18,14 @@ HOT = (
     "lookup",
     "membership",
     "metrics",
+    "ofrep",
     "program",
     "quick",
     "remembered",
     "request",
     "resp",
     "snapshot",
+    "switches",
     "waiting",
 )
 

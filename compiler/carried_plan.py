@@ -14,7 +14,7 @@ _OF_APPS = ("apps/", "packages/")
 
 
 def read_plan(tree: Tree, blob: Blob, apps: Collection[str] | None = None) -> Plan:
-    """Read a tree's plan, without its overrides; of apps only these, if given (ids).
+    """Read a tree's plan, without its overrides; of apps only these, if given, and of switches.
 
     Whatever is asked of ten thousand apps, only those files are read. Raises PlanError when this
     compiler no longer accepts it.
@@ -35,6 +35,7 @@ def _paths_of(tree: Tree, apps: Collection[str] | None) -> dict[str, bytes]:
     files = tree["files"]
     if apps is None:
         return files
+    apps = {*apps, *tree["switch_apps"]}  # those that switches.yaml names
     folders = tuple(f"packages/{app}/" for app in apps)
     own = {tree["apps"][app] for app in apps if app in tree["apps"]}
     return {

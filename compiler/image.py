@@ -14,12 +14,14 @@ from compiler.lowering import lower_app, offered
 from compiler.overrides import in_order, lay_over
 from compiler.plan import App, ListSource, Plan
 from compiler.progress import Progress, quiet
+from compiler.switches import lower_switches, switch_apps
 from gateway import layout
 from gateway.errors import FormatError
 from gateway.layout import digest_of
 from gateway.membership import ExpressionLists
 from gateway.program import Program
 from gateway.remembered import Memory
+from gateway.switches import open_switches
 
 if TYPE_CHECKING:
     from compiler.lists.allowlist import ListIds
@@ -29,8 +31,9 @@ if TYPE_CHECKING:
 class Image:
     """The tree of blobs below `root`, the digest of the contents blob.
 
-    `blobs` holds all of them by digest: contents, settings, programs, sets, shards, packs, the
-    plan tree, plan files, patches and the lists' ids. Of a relaid image it holds what is new.
+    `blobs` holds all of them by digest: contents, settings, programs, switches, sets, shards,
+    packs, the plan tree, plan files, patches and the lists' ids. Of a relaid image it holds what is
+    new.
     """
 
     root: bytes
@@ -93,8 +96,7 @@ def relay_image(
     digest. The image's `blobs` are only those that it has made: all others are theirs.
     Raises PlanError when this compiler no longer accepts a touched app, or cannot offer it.
     """
-    touched = _touched(tree["overrides"], overrides)
-    apps = sorted(touched & contents["programs"].keys())
+    apps = _touched(tree["overrides"], overrides) & contents["programs"].keys()
     plan = lay_over(read_plan(tree, blob, apps), overrides)
     faults = [*_unrecorded(plan)]
     if faults:
@@ -105,12 +107,15 @@ def relay_image(
         for app in apps
         if app in tree["patches"]
     }
-    programs = {app.id: blobs.keep(_program(app, plan, patches)) for app in plan.apps}
+    programs = {
+        app.id: blobs.keep(_program(app, plan, patches)) for app in plan.apps if app.id in apps
+    }
     tree = {**tree, "overrides": in_order(overrides)}
     contents = {
         **contents,
         "settings": blobs.keep(layout.encode(layout.Settings, _settings(plan))),
         "programs": {**contents["programs"], **programs},
+        "switches": _switches(plan, blobs),
         "plan": blobs.keep(layout.encode(layout.Tree, tree)),
     }
     root = blobs.keep(layout.encode(layout.Contents, contents))
@@ -139,6 +144,7 @@ def _assemble(
     tree: layout.Tree = {
         "files": {path: blobs.keep(text.encode()) for path, text in sorted(files.items())},
         "apps": {app.id: app.file for app in plan.apps},
+        "switch_apps": switch_apps(plan),
         "lists": lists,
         "patches": {
             app: blobs.keep(layout.encode(layout.Patches, each))
@@ -150,6 +156,7 @@ def _assemble(
         "format": layout.FORMAT,
         "settings": blobs.keep(layout.encode(layout.Settings, _settings(plan))),
         "programs": {app.id: blobs.keep(_program(app, plan, patches)) for app in plan.apps},
+        "switches": _switches(plan, blobs),
         "membership": membership,
         "plan": blobs.keep(layout.encode(layout.Tree, tree)),
     }
@@ -208,6 +215,17 @@ def _program(app: App, plan: Plan, patches: Mapping[str, layout.Patches]) -> byt
     bits = {source.name: at for at, source in enumerate(plan.lists)}
     Program(layout.decode(layout.Program, blob), bits, Memory())
     return blob
+
+
+def _switches(plan: Plan, blobs: _Blobs) -> bytes | None:
+    """Compile the switches, open the result as a gateway will, and give its digest."""
+    lowered = lower_switches(plan)
+    if lowered is None:
+        return None
+    blob = layout.encode(layout.Switches, lowered)
+    bits = {source.name: at for at, source in enumerate(plan.lists)}
+    open_switches(blob, bits, Memory())
+    return blobs.keep(blob)
 
 
 def _settings(plan: Plan) -> layout.Settings:

@@ -39,7 +39,7 @@ def offered(app: App) -> list[Release]:
     return live
 
 
-def _rows(release: Release) -> Iterator[Release]:
+def ramp_rows(release: Release) -> Iterator[Release]:
     """Give a ramp's steps as releases that take over from one another; else the release itself.
 
     All have the release's id, and with it its order of the percent buckets, so that a step that
@@ -62,7 +62,7 @@ def lower_app(app: App, patches: Mapping[str, list[layout.PatchEntry]]) -> layou
 
     `patches` are those that lead to a version.
     """
-    ranked = [row for release in offered(app) for row in _rows(release)]
+    ranked = [row for release in offered(app) for row in ramp_rows(release)]
     by_version = {package.version: package for package in app.packages}
     versions = list(dict.fromkeys(release.package for release in ranked))
     return {
@@ -80,8 +80,24 @@ def lower_app(app: App, patches: Mapping[str, list[layout.PatchEntry]]) -> layou
             }
             for release in ranked
         ],
+        **lower_tables(
+            ranked,
+            _hosts([by_version[release.package] for release in ranked]),
+            [(app.id, release.id) for release in ranked],
+        ),
+    }
+
+
+def lower_tables(
+    ranked: Ranked, hosts: layout.Hosts, draws: Sequence[tuple[str, str]]
+) -> layout.Tables:
+    """Compile what accepts a client: schedule, conditions and audiences, by rank.
+
+    `draws` says for each rank whose order of the percent buckets is drawn: (app, release id).
+    """
+    return {
         "schedule": _schedule(ranked),
-        "hosts": _hosts([by_version[release.package] for release in ranked]),
+        "hosts": hosts,
         "attributes": _attributes(ranked),
         "lists": _lists(ranked),
         "percents": [
@@ -89,7 +105,7 @@ def lower_app(app: App, patches: Mapping[str, list[layout.PatchEntry]]) -> layou
                 "rank": rank,
                 "basis_points": release.audience.basis_points,
                 "by_user": release.audience.by_user,
-                "key": percent_key(app.id, release.id),
+                "key": percent_key(*draws[rank]),
             }
             for rank, release in enumerate(ranked)
             # All of 100 % holds without a subject too, so it is no test at all.

@@ -5,6 +5,8 @@
     percent       app   release   basis points; in the place of a whole ramp
     withdrawn     app   version   true, false
     check_after                   seconds
+    enabled       switch          true, false
+    variant       switch          the variant that everybody gets, enabled or not
 
 Pure: `lay_over` is the meaning, used by image, explain and all who compare.
 """
@@ -14,7 +16,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import NamedTuple
 
-from compiler.plan import App, Audience, Package, Plan, Release, State, percent_text
+from compiler.plan import App, Audience, Package, Plan, Release, State, Switch, percent_text
 from gateway.errors import FormatError
 from gateway.hashing import PERCENT_BUCKETS
 from gateway.layout import Override
@@ -28,6 +30,12 @@ class What(StrEnum):
     PERCENT = "percent"
     WITHDRAWN = "withdrawn"
     CHECK_AFTER = "check_after"
+    ENABLED = "enabled"
+    VARIANT = "variant"
+
+
+SWITCHED = (What.ENABLED, What.VARIANT)
+"""Those of a switch, whose key stands in the place of an app's id."""
 
 
 class Place(NamedTuple):
@@ -64,18 +72,21 @@ def in_order(overrides: Iterable[Override]) -> list[Override]:
 def lay_over(plan: Plan, overrides: Iterable[Override]) -> Plan:
     """Give the plan with its overrides laid over it.
 
-    One of a release or version that the plan does not have changes nothing. Raises FormatError for
-    what no tidegate writes.
+    One of a release, version, switch or variant that the plan does not have changes nothing.
+    Raises FormatError for what no tidegate writes.
     """
     by_app: dict[str, list[Override]] = {}
+    by_switch: dict[str, list[Override]] = {}
     workspace = plan.workspace
     for each in overrides:
         if each["what"] == What.CHECK_AFTER:
             workspace = replace(workspace, check_after=_number(each))
         else:
-            by_app.setdefault(each["app"], []).append(each)
+            owners = by_switch if each["what"] in SWITCHED else by_app
+            owners.setdefault(each["app"], []).append(each)
     apps = [_app(app, by_app[app.id]) if app.id in by_app else app for app in plan.apps]
-    return replace(plan, workspace=workspace, apps=tuple(apps))
+    switches = [_switch(each, by_switch.get(each.key, ())) for each in plan.switches]
+    return replace(plan, workspace=workspace, apps=tuple(apps), switches=tuple(switches))
 
 
 def _app(app: App, overrides: Iterable[Override]) -> App:
@@ -99,6 +110,15 @@ def _release(release: Release, override: Override) -> Release:
         audience = replace(release.audience, ramp=(), basis_points=_number(override))
         return replace(release, audience=audience)
     raise _unreadable(override)
+
+
+def _switch(switch: Switch, overrides: Iterable[Override]) -> Switch:
+    values = {each["what"]: each["value"] for each in overrides}
+    variant = values.get(What.VARIANT)
+    if variant in switch.variants:
+        switch = replace(switch, default=variant, targeting=(), enabled=True)
+    enabled = values.get(What.ENABLED)
+    return switch if enabled is None else replace(switch, enabled=enabled == "true")
 
 
 def _number(override: Override) -> int:
@@ -125,6 +145,11 @@ def find_release(plan: Plan, app: str, name: str) -> Release | None:
     return next((each for each in found.releases if each.id == name), None) if found else None
 
 
+def find_switch(plan: Plan, key: str) -> Switch | None:
+    """Give a switch by its key."""
+    return next((each for each in plan.switches if each.key == key), None)
+
+
 def find_package(plan: Plan, app: str, key: object) -> Package | None:
     """Give a package by its app's id and its version's key."""
     found = find_app(plan, app)
@@ -138,10 +163,20 @@ def said(plan: Plan, place: Place) -> str | None:
     if place.what == What.WITHDRAWN:
         package = find_package(plan, place.app, place.name)
         return None if package is None else str(package.withdrawn).lower()
+    if place.what in SWITCHED:
+        switch = find_switch(plan, place.app)
+        return None if switch is None else _of_switch(switch, place.what)
     release = find_release(plan, place.app, str(place.name))
     if release is None:
         return None
     return release.state.value if place.what == What.STATE else _percent(release.audience)
+
+
+def _of_switch(switch: Switch, what: str) -> str:
+    """Write what a switch says; of targeting, which gives several variants, all of it."""
+    if what == What.ENABLED:
+        return str(switch.enabled).lower()
+    return switch.default if not switch.targeting else f"{switch.default}, or by {switch.targeting}"
 
 
 def _percent(audience: Audience) -> str:
@@ -155,7 +190,17 @@ def named(override: Override) -> str:
     """Name the value for people, and for `--take-plan`: `2021000000000001/ramp`."""
     if override["what"] == What.CHECK_AFTER:
         return override["what"]
+    if override["what"] in SWITCHED:
+        return f"{override['app']}/{override['what']}"
     return f"{override['app']}/{override['name']}"
+
+
+_WORDS: dict[tuple[str, str], str] = {
+    (What.WITHDRAWN, "true"): "is withdrawn",
+    (What.WITHDRAWN, "false"): "is not withdrawn",
+    (What.ENABLED, "true"): "is enabled",
+    (What.ENABLED, "false"): "is disabled",
+}
 
 
 def in_words(what: str, value: str | None) -> str:
@@ -164,10 +209,12 @@ def in_words(what: str, value: str | None) -> str:
         return "is not there"
     if what == What.STATE:
         return f"is {value}"
-    if what == What.WITHDRAWN:
-        return "is withdrawn" if value == "true" else "is not withdrawn"
+    if (what, value) in _WORDS:
+        return _WORDS[what, value]
     if what == What.PERCENT:
         return f"is at {percent_text(int(value))} %" if value.isdecimal() else "is a ramp"
+    if what == What.VARIANT:
+        return "goes by its targeting" if ", or by " in value else f"gives everybody {value}"
     return f"is {value}"
 
 

@@ -208,6 +208,46 @@ class App:
 
 
 @dataclass(frozen=True, slots=True)
+class ReleaseName:
+    """A release of an app, by both ids."""
+
+    app: str
+    release: str
+
+
+@dataclass(frozen=True, slots=True)
+class Targeting:
+    """A row of a switch: whom it holds for, and the `variant` that they get, or one of a `split`.
+
+    A split has weights in hundredths by variant, in the order of the file. With `same_as` the
+    audience is that release's, as it is when the plan is compiled, and `audience` is empty.
+    """
+
+    variant: str | None
+    split: tuple[tuple[str, int], ...] = ()
+    audience: Audience = Audience()
+    same_as: ReleaseName | None = None
+    conditions: tuple[Condition, ...] = ()
+    span: Span = field(default=NOWHERE, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """A remotely configured value: of the rows in their order the first that holds decides.
+
+    `variants` are values by name, all of one type. Where no row holds, and for everybody while
+    it is not `enabled`, the variant is `default`.
+    """
+
+    key: str
+    variants: dict[str, JsonValue]
+    default: str
+    enabled: bool = True
+    targeting: tuple[Targeting, ...] = ()
+    span: Span = field(default=NOWHERE, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class ListSource:
     """An allowlist: ids of one kind (`user` or `device`) from a file, expressions, or the store.
 
@@ -275,3 +315,4 @@ class Plan:
     apps: tuple[App, ...]
     lists: tuple[ListSource, ...] = ()
     files: dict[str, str] = field(default_factory=dict, compare=False, repr=False)
+    switches: tuple[Switch, ...] = ()

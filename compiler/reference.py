@@ -142,8 +142,8 @@ def explain_release(
         needed = f"{_time(release.starts)} <= second < {_time(release.ends)}"
         findings.append(Finding("schedule", needed, str(second), begun and not over))
     findings.append(_host(package, check))
-    findings.extend(_condition(condition, check, app.id) for condition in release.conditions)
-    findings.extend(_audience(workspace, app, release, check, second, members))
+    findings.extend(explain_condition(condition, check, app.id) for condition in release.conditions)
+    findings.extend(explain_audience(workspace, app, release, check, second, members))
     return Explanation(release, package, tuple(findings))
 
 
@@ -185,7 +185,8 @@ def _compares(key: VersionKey, comparison: Comparison) -> bool:
     return key == bound
 
 
-def _condition(condition: Condition, check: Mapping[str, Any], app_id: str) -> Finding:
+def explain_condition(condition: Condition, check: Mapping[str, Any], app_id: str) -> Finding:
+    """Hold one condition against one client."""
     value = sent_value(condition.attribute, check, app_id)
     needed = f"{condition.operator.value} {', '.join(map(str, condition.operands))}"
     got = "not sent" if value is None else str(value)
@@ -282,7 +283,7 @@ def _glob(pattern: str, text: str) -> bool:
     return len(text) in reachable
 
 
-def _audience(
+def explain_audience(
     workspace: Workspace,
     app: App,
     release: Release,
@@ -290,6 +291,7 @@ def _audience(
     second: int,
     members: Memberships,
 ) -> list[Finding]:
+    """Hold a release's audience against one client, part by part."""
     audience, findings = release.audience, []
     on = ", ".join(sorted(members.surely)) or "none"
     unknown = f" (unknown: {', '.join(sorted(members.unknown))})" if members.unknown else ""

@@ -4,4 +4,5 @@ cimport cython
 cdef class Check:
     cdef public dict sent, custom, apps
     cdef public object user, device, user_hash, device_hash
-    cdef public bint dry_run
+    cdef public bint dry_run, switches
+    cdef public str fingerprint

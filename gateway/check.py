@@ -11,7 +11,18 @@ class Check:
     sent, is empty, or is no text, is None.
     """
 
-    __slots__ = ("apps", "custom", "device", "device_hash", "dry_run", "sent", "user", "user_hash")
+    __slots__ = (
+        "apps",
+        "custom",
+        "device",
+        "device_hash",
+        "dry_run",
+        "fingerprint",
+        "sent",
+        "switches",
+        "user",
+        "user_hash",
+    )
 
     sent: dict[str, Any]
     custom: dict[str, Any]
@@ -19,6 +30,8 @@ class Check:
     device: str | None
     apps: dict[str, Any]
     dry_run: bool
+    switches: bool  # whether their values are asked for
+    fingerprint: str  # of the bytes that asked for switches alone (ofrep.py), else empty
     # The keyed hashes of the ids, None for no id; the snapshot's probes() sets them, as its
     # answer() needs them again.
     user_hash: int | None

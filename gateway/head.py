@@ -1,9 +1,11 @@
-"""The head of an ordinary check request: which bytes the quick path takes, and what they say. Pure.
+"""The head of an ordinary request: which bytes the quick path takes, and what they say. Pure.
 
 Taken is only what leaves no room for two readings, so that no intermediary can be made to see
 other requests than we do (request smuggling; RFC 9112, sections 6.3 and 11.2):
 
-    POST /v1/check HTTP/1.1            these very bytes: no absolute form, no query, no HTTP/1.0
+    POST /v1/check HTTP/1.1            these very bytes: no absolute form, no query, no HTTP/1.0;
+                                       or for switches /ofrep/v1/evaluate/flags, alone or with
+                                       /KEY of letters, digits, dots, underscores and hyphens
     Name: value                        a token, a colon at once, then printable ASCII; CRLF ends
                                        it, and no line begins with a blank (obs-fold)
     Content-Length: 1 to 65536         there, digits only
@@ -22,7 +24,10 @@ import re
 from gateway.headers import is_msgpack, wants_msgpack
 from gateway.request import BODY_BYTES
 
-START = b"POST /v1/check HTTP/1.1\r\n"
+CHECK, ONE_SWITCH, ALL_SWITCHES = range(3)
+"""What an ordinary request asks for."""
+
+STARTS = (b"POST /v1/check HTTP/1.1\r\n", b"POST /ofrep/v1/evaluate/flags")
 END = b"\r\n\r\n"
 HEAD_BYTES = 4_096
 HEAD_FIELDS = 100
@@ -32,7 +37,8 @@ REMEMBERED_HEADS = 1_024
 """A phone's head differs from another's in few ways; edges add ids to it, and then it is read."""
 
 _SHAPE = re.compile(
-    rb"POST /v1/check HTTP/1\.1(?:\r\n[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e]*)+\r\n\r\n"
+    rb"POST /(?:v1/check|(ofrep)/v1/evaluate/flags(?:/((?=[^ /]*[\w-])[\w.-]{1,64}))?) HTTP/1\.1"
+    rb"(?:\r\n[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e]*)+\r\n\r\n"
 )
 _FIELD = re.compile(rb"\r\n([^:]+):([^\r]*)")
 _DECLINED = frozenset(
@@ -52,11 +58,26 @@ _CONNECTION = {b"keep-alive": False, b"close": True}
 
 
 class Head:
-    """What a head says: bytes of body, notation in and out, and whether the connection ends."""
+    """What a head says: bytes of body, notation in and out, and whether the connection ends.
 
-    __slots__ = ("closes", "length", "packed_in", "packed_out")
+    `kind` is what is asked for, `key` the one switch of it, `matches` the value of If-None-Match.
+    """
 
-    def __init__(self, length: int, packed_in: bool, packed_out: bool, closes: bool) -> None:
+    __slots__ = ("closes", "key", "kind", "length", "matches", "packed_in", "packed_out")
+
+    def __init__(
+        self,
+        length: int,
+        packed_in: bool,
+        packed_out: bool,
+        closes: bool,
+        kind: int = CHECK,
+        key: str | None = None,
+        matches: str | None = None,
+    ) -> None:
+        self.kind = kind
+        self.key = key
+        self.matches = matches
         self.length = length
         self.packed_in = packed_in
         self.packed_out = packed_out
@@ -65,7 +86,8 @@ class Head:
 
 def read_head(head: bytes) -> Head | None:
     """Read a head, its empty line too; None when the quick path does not take it."""
-    if len(head) > HEAD_BYTES or _SHAPE.fullmatch(head) is None:
+    shape = _SHAPE.fullmatch(head) if len(head) <= HEAD_BYTES else None
+    if shape is None:
         return None
     pairs = _FIELD.findall(head)
     fields = {name.lower(): value.strip(b" \t") for name, value in pairs}
@@ -77,12 +99,21 @@ def read_head(head: bytes) -> Head | None:
     closes = _CONNECTION.get(fields.get(b"connection", b"keep-alive").lower())
     if _LENGTH.fullmatch(length) is None or not 0 < int(length) <= BODY_BYTES or closes is None:
         return None
+    kind = CHECK if shape[1] is None else ALL_SWITCHES if shape[2] is None else ONE_SWITCH
     return Head(
         int(length),
-        is_msgpack(_text(fields.get(b"content-type"))),
-        wants_msgpack(_text(fields.get(b"accept"))),
+        kind == CHECK and is_msgpack(_text(fields.get(b"content-type"))),
+        kind == CHECK and wants_msgpack(_text(fields.get(b"accept"))),
         closes,
+        kind,
+        _text(shape[2]),
+        _text(fields.get(b"if-none-match")) if kind == ALL_SWITCHES else None,
     )
+
+
+def may_begin(data: bytes) -> bool:
+    """Tell whether this may be the beginning of a head that the quick path takes."""
+    return len(data) <= HEAD_BYTES and any(data.startswith(each[: len(data)]) for each in STARTS)
 
 
 def _text(value: bytes | None) -> str | None:
@@ -90,18 +121,27 @@ def _text(value: bytes | None) -> str | None:
 
 
 class Heads:
-    """Heads read before: the same bytes mean the same. `known.get(head)`, else `learn(head)`."""
+    """Heads read before: the same bytes mean the same. `known.get(head)`, else `learn(head)`.
 
-    __slots__ = ("known",)
+    Those about switches are remembered apart, as there is one for each switch, so that they
+    never crowd out those of checks; and not those with an ETag, which each client has its own of.
+    """
+
+    __slots__ = ("_of_switches", "known")
 
     def __init__(self) -> None:
         self.known: dict[bytes, Head] = {}
+        self._of_switches: dict[bytes, Head] = {}
 
     def learn(self, head: bytes) -> Head | None:
         """Read a head as read_head does, and remember it if the quick path takes it."""
+        known = self._of_switches.get(head)
+        if known is not None:
+            return known
         found = read_head(head)
-        if found is not None:
-            if len(self.known) >= REMEMBERED_HEADS:
-                self.known.clear()
-            self.known[head] = found
+        if found is not None and found.matches is None:
+            remembered = self._of_switches if found.kind else self.known
+            if len(remembered) >= REMEMBERED_HEADS:
+                remembered.clear()
+            remembered[head] = found
         return found

@@ -8,6 +8,7 @@ from collections.abc import Collection
 JSON = "application/json"
 MSGPACK = "application/msgpack"
 SERVER = "tidegate"
+_SIMPLE = "Accept, Content-Type"
 PREFLIGHT_SECONDS = 86_400
 """How long a browser may remember a preflight; browsers cut it to two hours or so."""
 
@@ -22,14 +23,16 @@ def answer_headers(
     return headers
 
 
-def preflight_headers(methods: str, origin: str | None, allowed: Collection[str]) -> dict[str, str]:
-    """Give the headers of an answer to OPTIONS; `methods` is what the path allows."""
+def preflight_headers(
+    methods: str, origin: str | None, allowed: Collection[str], more: str = ""
+) -> dict[str, str]:
+    """Give the headers of an answer to OPTIONS: `methods` and `more` headers the path allows."""
     headers = {"Allow": methods, "Cache-Control": "no-store", "Server": SERVER}
     cors = _cors(origin, allowed) if allowed else {}
     if "Access-Control-Allow-Origin" in cors:
         cors |= {
             "Access-Control-Allow-Methods": methods,
-            "Access-Control-Allow-Headers": "Accept, Content-Type",
+            "Access-Control-Allow-Headers": ", ".join(filter(None, (_SIMPLE, more))),
             "Access-Control-Max-Age": str(PREFLIGHT_SECONDS),
         }
     return headers | cors

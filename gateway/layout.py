@@ -4,6 +4,7 @@ Everything is a *blob*: immutable bytes, named by their SHA-256. One epoch is a 
 
     pointer ─► E epoch ─► C contents ─┬─► S settings            (one)
     (Redis)   (signed)    ▲           ├─► P program             (one an app)
+                          │           ├─► W switches            (one, if there are switches)
                 D compiled (in files) ├─► M membership sets     (one, if there are lists of ids)
                                       ├─► H shard of buckets    (one for 240 buckets)
                                       │     └─► bucket          (Redis only, by its short digest)
@@ -20,7 +21,7 @@ Frame. Every lettered blob starts with 16 bytes; numbers are big-endian unless s
     8   8  XXH3-64 of the payload (finds damage cheaply; SHA-256 and the signature prove origin)
     16  …  payload
 
-The payload of E, C, S, P, M, T, A and D is one MessagePack map whose fields are the TypedDicts
+The payload of E, C, S, P, W, M, T, A and D is one MessagePack map whose fields are the TypedDicts
 below: they are the document, the types that mypy checks, and what `decode` holds every blob to. A
 field missing, unknown or of another type is a FormatError. Map keys are written in sorted order,
 so equal data gives equal bytes.
@@ -64,8 +65,8 @@ reads this version and the one before (there is none yet).
 
 import hashlib
 import struct
-from collections.abc import Iterable, Iterator
-from typing import Any, BinaryIO, TypedDict, cast
+from collections.abc import Iterable
+from typing import Any, TypedDict, cast
 
 import msgpack
 from xxhash import xxh3_64_intdigest
@@ -79,12 +80,9 @@ FORMATS = (1,)
 
 _HEAD = struct.Struct(">4sBBHQ")
 _MAGIC = b"TGD1"
-_FILE_MAGIC = b"TGF1"
-_LENGTH = struct.Struct(">Q")
 _PACK_LENGTH = struct.Struct(">I")
 
 DIGEST_BYTES = 32
-_FILE_HEAD = len(_FILE_MAGIC) + DIGEST_BYTES
 BUCKET_DIGEST_BYTES = 16
 EMPTY_BUCKET = bytes(BUCKET_DIGEST_BYTES)
 FILTER_WORDS = 32
@@ -221,19 +219,70 @@ class ReleaseEntry(TypedDict):
     upgrade: str
 
 
-class Program(TypedDict):
-    """The compiled decision tables of one app; `versions` are those that phones may have."""
+class Tables(TypedDict):
+    """The compiled decision tables: they say which ranks accept a client."""
+
+    schedule: Schedule
+    hosts: Hosts
+    attributes: dict[str, Attribute]
+    lists: list[ListNeed]
+    percents: list[Percent]
+
+
+class Program(Tables):
+    """One app: its releases are the ranks; `versions` are those that phones may have."""
 
     app: str
     packages: list[PackageEntry]
     versions: list[str]
     withdrawn: list[str]
     releases: list[ReleaseEntry]
-    schedule: Schedule
-    hosts: Hosts
-    attributes: dict[str, Attribute]
-    lists: list[ListNeed]
-    percents: list[Percent]
+
+
+class Split(TypedDict):
+    """Weighted variants, by the place of a subject's percent bucket under `key`.
+
+    Who has a place from bounds[i-1] (0 for the first) to below bounds[i] gets variants[i], an
+    index into those of the switch. The bounds rise, and the last one is 10,000.
+    """
+
+    key: int
+    bounds: list[int]
+    variants: list[int]
+
+
+class TargetEntry(TypedDict):
+    """What a switch gives to whom one of its rows accepts: the variant, or one of the split.
+
+    A split counts subjects as a percentage does, and without a subject its row accepts nobody.
+    """
+
+    variant: int | None
+    split: Split | None
+    by_user: bool
+
+
+class VariantEntry(TypedDict):
+    """A variant of a switch; `value` is JSON text."""
+
+    name: str
+    value: bytes
+
+
+class SwitchEntry(TypedDict):
+    """A switch: the first of its rows that accepts a client decides, else `default`."""
+
+    key: str
+    variants: list[VariantEntry]
+    default: int
+    enabled: bool
+    targeting: list[TargetEntry]
+
+
+class Switches(Tables):
+    """All switches, by key: their targeting rows, one after another, are the ranks."""
+
+    switches: list[SwitchEntry]
 
 
 class Cdn(TypedDict):
@@ -291,6 +340,7 @@ class Contents(TypedDict):
     format: int
     settings: bytes
     programs: dict[str, bytes]
+    switches: bytes | None
     membership: Membership | None
     plan: bytes
 
@@ -320,10 +370,14 @@ class Patches(TypedDict):
 
 
 class Tree(TypedDict):
-    """The plan's texts and lists by name, its files and A blobs by app, and what lies over it."""
+    """The plan's texts and lists by name, its files and A blobs by app, and what lies over it.
+
+    `switch_apps` are those whose releases switches name.
+    """
 
     files: dict[str, bytes]
     apps: dict[str, str]
+    switch_apps: list[str]
     lists: dict[str, ListFile]
     patches: dict[str, bytes]
     overrides: list[Override]
@@ -371,6 +425,7 @@ _KINDS: dict[type, bytes] = {
     Contents: b"C",
     Settings: b"S",
     Program: b"P",
+    Switches: b"W",
     Sets: b"M",
     Tree: b"T",
     Patches: b"A",
@@ -547,53 +602,3 @@ def decode_pointer(text: bytes) -> tuple[int, bytes]:
     if found[0] < 1 or len(found[1]) != DIGEST_BYTES:
         raise FormatError(f"the pointer {text[:80]!r} is not NUMBER:DIGEST")
     return found
-
-
-def write_file(target: BinaryIO, root: bytes, blobs: Iterable[Blob]) -> None:
-    """Write an image file: magic, root digest, then each blob behind its length in 8 bytes."""
-    target.write(_FILE_MAGIC + root)
-    for blob in blobs:
-        target.write(_LENGTH.pack(len(blob)))
-        target.write(blob)
-
-
-def read_file(source: BinaryIO) -> tuple[bytes, Iterator[tuple[bytes, bytes]]]:
-    """Read an image file: its root, and (digest, blob) pairs. Raises FormatError if cut or foreign.
-
-    The root's blob may be missing when the file was cut between two blobs: whoever resolves the
-    root finds out, because every blob is looked up by its digest.
-    """
-    return _file_root(source.read(_FILE_HEAD)), _read_blobs(source)
-
-
-def _read_blobs(source: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
-    while length := source.read(_LENGTH.size):
-        if len(length) != _LENGTH.size:
-            raise FormatError("an image file is cut short")
-        blob = source.read(_LENGTH.unpack(length)[0])
-        if len(blob) != _LENGTH.unpack(length)[0]:
-            raise FormatError("an image file is cut short")
-        yield digest_of(blob), blob
-
-
-def view_file(data: memoryview) -> tuple[bytes, Iterator[tuple[bytes, slice]]]:
-    """Read a mapped image file as `read_file` does, but give where each blob lies in `data`."""
-    return _file_root(data[:_FILE_HEAD].tobytes()), _view_blobs(data)
-
-
-def _view_blobs(data: memoryview) -> Iterator[tuple[bytes, slice]]:
-    end = _FILE_HEAD
-    while end < len(data):
-        start = end + _LENGTH.size
-        if start > len(data):
-            raise FormatError("an image file is cut short")
-        end = start + _LENGTH.unpack_from(data, end)[0]
-        if end > len(data):
-            raise FormatError("an image file is cut short")
-        yield digest_of(data[start:end]), slice(start, end)
-
-
-def _file_root(head: bytes) -> bytes:
-    if len(head) != _FILE_HEAD or not head.startswith(_FILE_MAGIC):
-        raise FormatError("this is no Tidegate image file: it does not start with TGF1")
-    return head[len(_FILE_MAGIC) :]

@@ -20,4 +20,6 @@ cdef class Metrics:
     cdef public object workers, worker_ends
     cpdef object count(self, list outcomes)
     cdef object _count_new(self, tuple outcome)
+    cdef public dict evaluations
+    cpdef object evaluate(self, str outcome)
     cpdef object respond(self, int status, double seconds)

@@ -47,6 +47,9 @@ _PLAIN = (
     "sum_failures",
 )
 
+EVALUATIONS = ("one", "all", "unchanged", "degraded", "unknown", "failed")
+"""What becomes of a request for switches; one that asks for all may be `unchanged`, a 304."""
+
 Counts = dict[tuple[str, ...], float]
 """Counts by what is counted and its labels, as ("answers", app, release, status)."""
 
@@ -135,6 +138,7 @@ class Metrics:
         self._reports = Series()
         self._responses = [0] * 6
         self.latency = Histogram(LATENCY_SECONDS)
+        self.evaluations = dict.fromkeys(EVALUATIONS, 0)
         self.lookups = Lookups()
         self.handed_over = 0
         self.overloads = 0
@@ -178,6 +182,10 @@ class Metrics:
         if not self.tally.report(place, subject):
             self.reports_dropped += 1
 
+    def evaluate(self, outcome: str) -> None:
+        """Count one request for switches by what became of it, one of EVALUATIONS."""
+        self.evaluations[outcome] += 1
+
     def respond(self, status: int, seconds: float) -> None:
         """Count one HTTP answer to a client, and how long it took."""
         self._responses[status // 100] += 1
@@ -193,6 +201,7 @@ class Metrics:
         found |= {("responses", str(at)): count for at, count in enumerate(self._responses)}
         found |= {("latency", str(at)): count for at, count in enumerate(latency.counts)}
         found |= {("lookups", name): count for name, count in asdict(self.lookups).items()}
+        found |= {("evaluations", name): count for name, count in self.evaluations.items()}
         found["latency_total",] = latency.total
         return found
 
@@ -203,16 +212,17 @@ class Metrics:
             match key:
                 case _ if not gained:
                     pass
-                case ("answers", app, release, status):
-                    self._answers.add((app, release, status), int(gained))
-                case ("reports", app, release, event):
-                    self._reports.add((app, release, event), int(gained))
+                case ("answers" | "reports" as name, app, release, last):
+                    series = self._answers if name == "answers" else self._reports
+                    series.add((app, release, last), int(gained))
                 case ("responses", at) if int(at) < len(self._responses):
                     self._responses[int(at)] += int(gained)
                 case ("latency", at) if int(at) < len(self.latency.counts):
                     self.latency.counts[int(at)] += int(gained)
                 case ("latency_total",):
                     self.latency.total += gained
+                case ("evaluations", name) if name in self.evaluations:
+                    self.evaluations[name] += int(gained)
                 case ("lookups", name) if hasattr(self.lookups, name):
                     setattr(self.lookups, name, getattr(self.lookups, name) + int(gained))
                 case (name,) if name in _PLAIN:
@@ -255,6 +265,15 @@ class Metrics:
             buckets=self.latency.buckets(),
             sum_value=self.latency.total,
         )
+        switches = CounterMetricFamily(
+            "tidegate_switch_requests",
+            "Requests for switches: of one or all of them, unchanged (304), degraded as Redis was "
+            "away, of an unknown switch, or failed.",
+            labels=("outcome",),
+        )
+        for name, count in self.evaluations.items():
+            switches.add_metric((name,), count)
+        yield switches
         yield CounterMetricFamily(
             "tidegate_handed_over",
             "Connections that went from the quick path to aiohttp: an ordinary check never does.",

@@ -9,8 +9,11 @@ from gateway import headers
 
 CONTENT_TYPE = "application/problem+json"
 
-_OVERLOADED = "This gateway has more to do than it can."
-_RETRY_SECONDS = 1
+EMPTY = "This gateway has no epoch to serve yet."
+EMPTY_RETRY_SECONDS = 5
+
+OVERLOADED = "This gateway has more to do than it can."
+RETRY_SECONDS = 1
 
 
 def problem(status: int, detail: str) -> bytes:
@@ -37,4 +40,4 @@ def unavailable(
 
 def overloaded(origin: str | None, allowed: Collection[str]) -> tuple[int, dict[str, str], bytes]:
     """Make the answer of a gateway that has too much to do."""
-    return unavailable(_OVERLOADED, _RETRY_SECONDS, origin, allowed)
+    return unavailable(OVERLOADED, RETRY_SECONDS, origin, allowed)

@@ -1,8 +1,8 @@
-"""An app's decision tables at work: a decision is the AND of a handful of looked-up bitmaps.
+"""Decision tables at work: a decision is the AND of a handful of looked-up bitmaps.
 
-Bit i of every bitmap is the release of rank i. Each table maps what the client sent to the
-releases that accept it (Lakshman and Stiliadis, SIGCOMM 1998), so the cost does not grow with the
-number of releases or rules. Pure: no I/O, no clock.
+Bit i of every bitmap is the release (or the row of a switch) of rank i. Each table maps what the
+client sent to the releases that accept it (Lakshman and Stiliadis, SIGCOMM 1998), so the cost does
+not grow with the number of releases or rules. Pure: no I/O, no clock.
 """
 
 from bisect import bisect_left, bisect_right
@@ -38,8 +38,8 @@ _NARROW = 62
 _RANKS = {0: NO_RELEASE} | {1 << rank: rank for rank in range(_NARROW)}
 
 
-class Program:
-    """The tables of one app, bound to the bits that its lists have in this workspace."""
+class Tables:
+    """Decision tables, bound to the bits that the lists have in this workspace."""
 
     __slots__ = (
         "_anywhere",
@@ -51,37 +51,23 @@ class Program:
         "_of_custom",
         "_of_sent",
         "_times",
-        "app",
         "lists",
-        "patched",
-        "releases",
-        "targets",
-        "versions",
-        "withdrawn",
     )
 
-    def __init__(self, data: layout.Program, bits: Mapping[str, int], memory: Memory) -> None:
-        """Build the tables; `bits` gives every list's bit. Raises FormatError on bad bounds."""
-        self.app = data["app"]
-        for package in data["packages"]:
-            if all(form["compression"] != IDENTITY for form in package["forms"]):
-                raise FormatError(f"a package of {self.app} has no form to download as it is")
-        keys = [_key(package["version"]) for package in data["packages"]]
-        self.targets = [keys[release["package"]] for release in data["releases"]]
-        # The same few texts in all apps.
-        self.releases = [intern(release["id"]) for release in data["releases"]]
-        self.versions = {_key(version): intern(version) for version in data["versions"]}
-        patches = {
-            _key(patch["installed"]) for package in data["packages"] for patch in package["patches"]
-        }
-        self.patched: dict[VersionKey | None, VersionKey] = {key: key for key in patches}
-        self.withdrawn = frozenset(_key(version) for version in data["withdrawn"])
+    def __init__(
+        self, data: layout.Tables, ranks: int, bits: Mapping[str, int], memory: Memory
+    ) -> None:
+        """Build the tables of so many ranks; `bits` gives every list's bit.
+
+        Raises FormatError on bad bounds.
+        """
         self._times = data["schedule"]["bounds"]
         self._cells = [decode_bits(cell) for cell in data["schedule"]["cells"]]
         self._anywhere = anywhere = decode_bits(data["hosts"]["any"])
         self._nowhere = Remembered(lambda _: anywhere, memory)
         self._hosts = _host_table(data["hosts"], self._nowhere, memory)
-        everyone = layout.all_bits(len(self.targets))
+        everyone = layout.all_bits(ranks)
+        self._narrow = ranks <= _NARROW
         self._of_sent: list[_Row] = []
         self._of_custom: list[_Row] = []
         for name, attribute in data["attributes"].items():
@@ -100,12 +86,16 @@ class Program:
         self.lists = frozenset(
             name for need in data["lists"] for name in (*need["lists"], *need["not_lists"])
         )
-        self._narrow = len(self.targets) <= _NARROW
+
+    def period(self, second: int) -> int:
+        """Tell in which part of the schedule a second lies."""
+        times = self._times
+        return bisect_right(times, second) if times else 0
 
     def winner(
         self, sent: dict[str, Any], custom: dict[str, Any], context: tuple[Any, ...], second: int
     ) -> int:
-        """Give the rank of the release that wins, or NO_RELEASE.
+        """Give the lowest rank that accepts a client, or NO_RELEASE.
 
         `sent` is what the client says of itself, `installed` too; `context` what is known of it
         besides: the masks of the lists that surely and that possibly have it, and the percent
@@ -118,6 +108,13 @@ class Program:
             return _RANKS[few & -few]
         bits = self._accepted(bits, sent, custom, context)
         return (bits & -bits).bit_length() - 1
+
+    def accepting(
+        self, sent: dict[str, Any], custom: dict[str, Any], context: tuple[Any, ...], second: int
+    ) -> int:
+        """Give the bitmap of all ranks that accept a client; the arguments are as in `winner`."""
+        bits = self._cells[self.period(second)]
+        return self._accepted(bits, sent, custom, context)
 
     def _accepted(
         self,
@@ -167,6 +164,30 @@ class Program:
                 found = absent
             bits &= found
         return bits
+
+
+class Program(Tables):
+    """The tables of one app."""
+
+    __slots__ = ("app", "patched", "releases", "targets", "versions", "withdrawn")
+
+    def __init__(self, data: layout.Program, bits: Mapping[str, int], memory: Memory) -> None:
+        """Build the tables; `bits` gives every list's bit. Raises FormatError on bad bounds."""
+        super().__init__(data, len(data["releases"]), bits, memory)
+        self.app = data["app"]
+        for package in data["packages"]:
+            if all(form["compression"] != IDENTITY for form in package["forms"]):
+                raise FormatError(f"a package of {self.app} has no form to download as it is")
+        keys = [_key(package["version"]) for package in data["packages"]]
+        self.targets = [keys[release["package"]] for release in data["releases"]]
+        # The same few texts in all apps.
+        self.releases = [intern(release["id"]) for release in data["releases"]]
+        self.versions = {_key(version): intern(version) for version in data["versions"]}
+        patches = {
+            _key(patch["installed"]) for package in data["packages"] for patch in package["patches"]
+        }
+        self.patched: dict[VersionKey | None, VersionKey] = {key: key for key in patches}
+        self.withdrawn = frozenset(_key(version) for version in data["withdrawn"])
 
 
 @lru_cache(KEYS)

@@ -3,6 +3,7 @@ from gateway.check cimport Check
 from gateway.head cimport Head, Heads
 from gateway.lookup cimport Answer
 from gateway.metrics cimport Metrics
+from gateway.ofrep cimport Reply
 from gateway.request cimport parse_body
 from gateway.snapshot cimport Snapshot
 from gateway.waiting cimport Waiting
@@ -17,8 +18,11 @@ cdef class Quick:
     cdef public Heads heads
     cdef long long _second
     cdef object _origins
-    cdef list _parts, _heads
+    cdef list _parts, _heads, _ends
+    cdef dict _flag_lines
 
+    @cython.locals(body=bytes, tag=bytes, length=bytes, end=bytes)
+    cpdef bytes respond_flags(self, Head head, Reply reply, Snapshot snapshot, long long second)
     @cython.locals(begin=bytes, heads=dict, kind=int)
     cpdef bytes respond(self, Head head, bytes body, Snapshot snapshot, long long second)
 
@@ -35,9 +39,10 @@ cdef class Connection:
     cpdef object data_received(self, bytes data)
     @cython.locals(end=Py_ssize_t, stop=Py_ssize_t, head=Head, heads=Heads, said=bytes)
     cdef object _work(self, bytes data)
-    @cython.locals(snapshot=Snapshot)
+    @cython.locals(snapshot=Snapshot, body=bytes, second=cython.longlong, reply=Reply)
     cdef bint _take(self, Head head, bytes data, Py_ssize_t stop) except? -1
-    @cython.locals(second=cython.longlong)
+    cdef bint _reply(self, Head head, Reply reply, Snapshot snapshot, long long second) except? -1
+    @cython.locals(second=cython.longlong, reply=Reply)
     cdef bint _answer(
         self, Head head, Check check, Snapshot snapshot, dict members, bytes data
     ) except? -1

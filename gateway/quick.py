@@ -1,4 +1,4 @@
-"""The quick path: ordinary checks are answered right where their bytes arrive.
+"""The quick path: ordinary requests are answered right where their bytes arrive.
 
 A connection begins here. Each complete request that head.py takes is read, decided and answered
 within `data_received`, as ready-made bytes, without a task, a stream or a request object. Whatever
@@ -24,10 +24,10 @@ from http import HTTPStatus
 from time import perf_counter, time
 from typing import Protocol, cast
 
-from gateway import headers
+from gateway import headers, ofrep
 from gateway.check import Check
 from gateway.follower import Follower
-from gateway.head import END, HEAD_BYTES, START, Head, Heads
+from gateway.head import END, Head, Heads, may_begin
 from gateway.lookup import Asked, Lookup
 from gateway.metrics import Metrics
 from gateway.problem import overloaded
@@ -79,6 +79,8 @@ class Quick:
         self._origins: list[str] | None = None
         self._parts: list[tuple[bytes, bytes]] = []
         self._heads: list[dict[int, bytes]] = []
+        self._flag_lines: dict[int, bytes] = {}
+        self._ends: list[bytes] = []
 
     def __call__(self) -> asyncio.Protocol:
         """Make a connection's protocol. It has the methods of one; a compiled class has no base."""
@@ -98,11 +100,29 @@ class Quick:
             begin = heads[length] = b"%b%d%b" % (before, length, after)
         return begin + body
 
-    def refusal(self, second: int) -> bytes:
+    def respond_flags(
+        self, head: Head, reply: ofrep.Reply, snapshot: Snapshot, second: int
+    ) -> bytes:
+        """Write a whole response about switches."""
+        origins = snapshot.settings["cors"]
+        if second != self._second or origins is not self._origins:
+            self._renew(second, origins)
+        body = reply.body
+        tag = b"ETag: %b\r\n" % reply.etag.encode() if reply.etag else b""
+        length = b"" if reply.status == 304 else b"Content-Length: %d" % len(body)
+        end = self._ends[head.closes or self.draining]
+        if not length:  # the end begins with the line break of what is not there
+            end = end[2:]
+        return b"".join((self._flag_lines[reply.status], tag, length, end, body))
+
+    def refusal(self, head: Head, second: int) -> bytes:
         """Write the response of a gateway that has too much to do; it ends the connection."""
         snapshot = self.follower.snapshot
         origins = [] if snapshot is None else snapshot.settings["cors"]
-        status, fields, body = overloaded(None, origins)
+        if head.kind:
+            status, fields, body = ofrep.overloaded(head.key, None, origins)
+        else:
+            status, fields, body = overloaded(None, origins)
         fields |= {"Content-Length": str(len(body)), "Date": formatdate(second, usegmt=True)}
         lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
         start = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
@@ -117,6 +137,13 @@ class Quick:
                 lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
                 before = f"HTTP/1.1 200 OK\r\n{lines}Content-Length: ".encode()
                 parts.append((before, end.encode()))
+        self._ends = [parts[0][1], parts[2][1]]
+        self._flag_lines = {}
+        for status in (200, 304, 404):
+            fields = ofrep.reply_headers(ofrep.Reply(status, b""), None, origins)
+            lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+            start = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
+            self._flag_lines[status] = (start + lines).encode()
         self._parts = parts
         self._heads = [{}, {}, {}, {}]
         self._second, self._origins = second, origins
@@ -183,7 +210,7 @@ class Connection:
         while data:
             end = data.find(END) + len(END)
             if end < len(END):
-                if len(data) <= HEAD_BYTES and data.startswith(START[: len(data)]):
+                if may_begin(data):
                     break
                 self._hand_over(data)
                 return
@@ -206,7 +233,7 @@ class Connection:
             self._watch(HALF_SENT_SECONDS)
         self._kept = data
 
-    def _take(self, head: Head, data: bytes, stop: int) -> bool:
+    def _take(self, head: Head, data: bytes, stop: int) -> bool:  # noqa: PLR0911 - many ends
         """Answer the request that ends at `stop`, or let it wait for Redis.
 
         False when nothing behind it is for us: `data` was handed over, or the connection closes.
@@ -218,9 +245,17 @@ class Connection:
             self._hand_over(data)
             return False
         if quick.waiting.late:
-            return self._refuse()
+            return self._refuse(head)
         try:
-            check = parse_body(data[stop - head.length : stop], head.packed_in)
+            body = data[stop - head.length : stop]
+            if head.kind:
+                check = ofrep.parse_context(body)
+                second = int(time())
+                reply = ofrep.unchanged(snapshot, check, second, head.matches)
+                if reply is not None:
+                    return self._reply(head, reply, snapshot, second)
+            else:
+                check = parse_body(body, head.packed_in)
             probes = snapshot.probes(check)
             members: dict[int, int | None] = {}
             if probes:
@@ -231,16 +266,16 @@ class Connection:
                     self._waiting.wait(quick.lookup, members, asked)
                     return True
                 if asked:
-                    return self._refuse()
+                    return self._refuse(head)
         except Exception:  # noqa: BLE001 - whatever it is, the ordinary path says what is wrong
             self._hand_over(data)
             return False
         return self._answer(head, check, snapshot, members, data)
 
-    def _refuse(self) -> bool:
+    def _refuse(self, head: Head) -> bool:
         """Answer that there is too much to do; always False, as the connection closes."""
         quick = self._quick
-        self._transport.write(quick.refusal(int(time())))
+        self._transport.write(quick.refusal(head, int(time())))
         quick.metrics.overloads += 1
         quick.metrics.respond(503, perf_counter() - self._moved)
         self.close()
@@ -257,6 +292,13 @@ class Connection:
         """Decide and write; False as in `_take`. `data` is what aiohttp gets if that fails."""
         quick = self._quick
         second = int(time())
+        if head.kind:
+            try:
+                reply = ofrep.evaluate(snapshot, check, members, second, head.key)
+            except Exception:  # noqa: BLE001 - as below
+                self._hand_over(data)
+                return False
+            return self._reply(head, reply, snapshot, second)
         try:
             body, outcomes = snapshot.answer(check, members, second, head.packed_out)
         except Exception:  # noqa: BLE001 - a bug: the ordinary path meets it too, and logs it
@@ -266,6 +308,17 @@ class Connection:
         if not check.dry_run:
             quick.metrics.count(outcomes)
         quick.metrics.respond(200, perf_counter() - self._moved)
+        if head.closes or quick.draining:
+            self.close()
+            return False
+        return True
+
+    def _reply(self, head: Head, reply: ofrep.Reply, snapshot: Snapshot, second: int) -> bool:
+        """Write what switches are; False as in `_take`."""
+        quick = self._quick
+        self._transport.write(quick.respond_flags(head, reply, snapshot, second))
+        quick.metrics.evaluate(reply.outcome)
+        quick.metrics.respond(reply.status, perf_counter() - self._moved)
         if head.closes or quick.draining:
             self.close()
             return False

@@ -4,7 +4,7 @@ cimport cython
 cpdef Check parse_body(bytes body, bint packed)
 cpdef dict read_object(bytes body, bint packed)
 @cython.locals(check=Check)
-cdef Check _check(dict sent, dict custom, dict apps, bint dry_run)
+cpdef Check make_check(dict sent, dict custom, dict apps, bint dry_run, bint switches)
 cpdef object read_id(dict sent, str name)
 @cython.locals(waiting=list)
 cdef object _hold_to_json(object value)

@@ -2,8 +2,8 @@
 
 A phone once shipped stays shipped: unknown members are ignored, and a member of another kind than
 expected counts as not sent. Only these break a request: a body over BODY_BYTES, no JSON (or
-MessagePack that says what JSON cannot), no object, no `apps` object, over MAX_APPS apps, an id
-over MAX_ID_BYTES.
+MessagePack that says what JSON cannot), no object, no `apps` object (unless it asks for switches),
+over MAX_APPS apps, an id over MAX_ID_BYTES.
 """
 
 from math import isfinite
@@ -32,9 +32,10 @@ def too_large() -> RequestError:
 def parse_body(body: bytes, packed: bool) -> Check:
     """Read the body of `POST /v1/check`: MessagePack if `packed`, else JSON."""
     sent = read_object(body, packed)
-    if "apps" not in sent:
+    switches = sent.get("switches") is True
+    if "apps" not in sent and not switches:
         raise RequestError(400, "The body has no member `apps`: an object of app ids to versions.")
-    apps = sent["apps"]
+    apps = sent.get("apps", {})
     if type(apps) is not dict:
         raise RequestError(
             400, f"`apps` must be an object of app ids to installed versions, not {kind(apps)}."
@@ -42,11 +43,12 @@ def parse_body(body: bytes, packed: bool) -> Check:
     if len(apps) > MAX_APPS:
         raise RequestError(400, f"`apps` has {len(apps):,} members; at most {MAX_APPS} are read.")
     custom = sent.get("custom")
-    return _check(
+    return make_check(
         sent,
         custom if type(custom) is dict else {},
         apps,
         sent.get("dry_run") is True,
+        switches,
     )
 
 
@@ -65,8 +67,9 @@ def parse_query(app: str, query: str) -> Check:
 
     Form decoding holds: a plus sign is a space, so write %2B for a plus. A built-in attribute is
     text. The value of `custom.NAME` is a number, true, false or a quoted text where JSON reads it
-    as one, else it is the text as it stands. `accept` is separated by commas. `dry_run` is true
-    or false (1 or 0). Other parameters are ignored, except that none may come twice.
+    as one, else it is the text as it stands. `accept` is separated by commas. `dry_run` and
+    `switches` are true or false (1 or 0). Other parameters are ignored, except that none may come
+    twice.
     """
     try:
         pairs = parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=MAX_APPS)
@@ -80,11 +83,7 @@ def parse_query(app: str, query: str) -> Check:
         if name in values:
             raise RequestError(400, f"The parameter {_shown(name)} comes twice; send it once.")
         values[name] = text
-    dry_run = _WORDS.get(values.get("dry_run", ""))
-    if dry_run is None:
-        raise RequestError(
-            400, f"`dry_run` must be true or false, not {_shown(values['dry_run'])}."
-        )
+    dry_run, switches = (_truth(values, name) for name in ("dry_run", "switches"))
     sent: dict[str, Any] = {
         name: values[name] for name in (*BUILT_IN, "user", "device") if name in values
     }
@@ -95,12 +94,17 @@ def parse_query(app: str, query: str) -> Check:
         for name, text in values.items()
         if name.startswith(CUSTOM)
     }
-    return _check(sent, custom, {app: values.get("installed")}, dry_run)
+    return make_check(sent, custom, {app: values.get("installed")}, dry_run, switches)
 
 
-def _check(
-    sent: dict[str, Any], custom: dict[str, Any], apps: dict[str, Any], dry_run: bool
+def make_check(
+    sent: dict[str, Any],
+    custom: dict[str, Any],
+    apps: dict[str, Any],
+    dry_run: bool,
+    switches: bool,
 ) -> Check:
+    """Make a check of what was sent. Raises RequestError for an id that is too long."""
     check = Check()
     check.sent = sent
     check.custom = custom
@@ -108,6 +112,8 @@ def _check(
     check.device = read_id(sent, "device")
     check.apps = apps
     check.dry_run = dry_run
+    check.switches = switches
+    check.fingerprint = ""
     check.user_hash = check.device_hash = None
     return check
 
@@ -171,6 +177,13 @@ def read_id(sent: dict[str, Any], name: str) -> str | None:
                 400, f"`{name}` is {size:,} bytes long; an id has at most {MAX_ID_BYTES}."
             )
     return text
+
+
+def _truth(values: dict[str, str], name: str) -> bool:
+    found = _WORDS.get(values.get(name, ""))
+    if found is None:
+        raise RequestError(400, f"`{name}` must be true or false, not {_shown(values[name])}.")
+    return found
 
 
 def _scalar(text: str) -> Any:

@@ -18,14 +18,15 @@ import structlog
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from gateway import headers, openapi, report
+from gateway import headers, ofrep, openapi, report
 from gateway.check import Check
 from gateway.errors import RequestError
+from gateway.flag_server import FlagServer
 from gateway.follower import Follower
 from gateway.lookup import Lookup
 from gateway.metrics import Metrics
 from gateway.problem import CONTENT_TYPE as PROBLEM
-from gateway.problem import overloaded, problem, unavailable
+from gateway.problem import EMPTY, EMPTY_RETRY_SECONDS, overloaded, problem, unavailable
 from gateway.request import BODY_BYTES, parse_body, parse_query, too_large
 from gateway.waiting import Waiting
 
@@ -34,10 +35,6 @@ REPORT_PATH = "/v1/report"
 OPENAPI_PATH = "/openapi.json"
 BODY_SECONDS = 10.0
 """A body that takes longer is given up, with 408."""
-
-EMPTY = "This gateway has no epoch to serve yet."
-EMPTY_RETRY_SECONDS = 5
-
 log = structlog.get_logger()
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.Response]]
@@ -56,6 +53,13 @@ class ClientServer:
         self._lookup = lookup
         self._metrics = metrics
         self._waiting = waiting
+        self._flags = FlagServer(follower, lookup, metrics, waiting, _read)
+
+        self._paths: dict[str, dict[str, Handler]] = {
+            CHECK_PATH: {"POST": self._post},
+            REPORT_PATH: {"POST": self._report},
+            OPENAPI_PATH: {"GET": self._openapi, "HEAD": self._openapi},
+        }
 
     async def handle(self, request: web.BaseRequest) -> web.Response:
         """Answer any request. Raises nothing."""
@@ -82,14 +86,13 @@ class ClientServer:
 
     async def _route(self, request: web.BaseRequest) -> web.Response:
         path = request.rel_url.raw_path
+        if path.startswith(ofrep.ROOT):
+            return await self._flags.route(request, path)
         if self._waiting.late and path.startswith((CHECK_PATH, REPORT_PATH)):
             return self._overloaded(request)
-        if path == CHECK_PATH:
-            return await self._dispatch(request, {"POST": self._post})
-        if path == REPORT_PATH:
-            return await self._dispatch(request, {"POST": self._report})
-        if path == OPENAPI_PATH:
-            return await self._dispatch(request, {"GET": self._openapi, "HEAD": self._openapi})
+        methods = self._paths.get(path)
+        if methods is not None:
+            return await self._dispatch(request, methods)
         app = path.removeprefix(CHECK_PATH + "/")
         if app != path and app and "/" not in app:
             return await self._dispatch(request, {"GET": self._get, "HEAD": self._get})
@@ -179,6 +182,8 @@ class ClientServer:
         return web.Response(status=status, headers=fields, body=body)
 
     def _problem(self, request: web.BaseRequest, status: int, sentence: str) -> web.Response:
+        if request.rel_url.raw_path.startswith(ofrep.ROOT):
+            return self._flags.fail(request, status, sentence)
         return self._respond(request, status, PROBLEM, problem(status, sentence))
 
     def _empty(self, request: web.BaseRequest) -> web.Response:

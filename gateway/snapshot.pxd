@@ -9,6 +9,7 @@ from gateway.check cimport Check
 from gateway.membership cimport MembershipTable
 from gateway.remembered cimport Remembered
 from gateway.program cimport Program, is_sent
+from gateway.switches cimport Switches
 
 @cython.final
 cdef class Snapshot:
@@ -16,6 +17,7 @@ cdef class Snapshot:
     cdef public object epoch, number, contents, memory
     cdef public dict settings, bits
     cdef public Apps apps
+    cdef public Switches switches
     cdef tuple _seeds
     cdef MembershipTable _table
     cdef object _placeholders, _expressions
@@ -29,6 +31,9 @@ cdef class Snapshot:
     cpdef tuple probes(self, Check check)
     @cython.locals(parts=list, outcomes=list, sent=dict, custom=dict, rank=int, entry=Entry, apps=Apps, known=dict, context=tuple, key=tuple, answer=Answer)
     cpdef tuple answer(self, Check check, dict members, long long second, bint msgpack)
+    @cython.locals(switches=Switches, flags=list, body=bytes)
+    cdef bytes _with_switches(self, Check check, tuple context, long long second, bint msgpack, list parts)
+    cpdef tuple context(self, Check check, dict members)
     cdef tuple _masks(self, Check check, dict members)
 
 @cython.final

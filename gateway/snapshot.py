@@ -9,6 +9,7 @@ A check takes three steps, of which the shell does the middle one:
 
 import re
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from msgpack import packb
 from xxhash import xxh3_64_intdigest
@@ -23,6 +24,7 @@ from gateway.hashing import PERCENT_BUCKETS, id_seed, scaled
 from gateway.membership import ExpressionLists, MembershipTable
 from gateway.program import is_sent
 from gateway.remembered import Memory, Remembered
+from gateway.switches import Switches, open_switches
 
 SPREAD = 0.2
 """`check_after` is spread by this share to both sides, so that phones don't come in waves."""
@@ -87,7 +89,22 @@ class Snapshot:
             self.memory,
             previous.apps if previous is not None else None,
         )
+        self.switches: Switches | None = self._open_switches(blob, previous)
         self._heads = _Heads(self.number, self.settings["check_after"])
+
+    def _open_switches(
+        self, blob: Callable[[bytes], layout.Blob], previous: "Snapshot | None"
+    ) -> Switches | None:
+        """Open the switches, or go on with those of before, and all that they remember."""
+        digest = self.contents["switches"]
+        if digest is None:
+            return None
+        if previous is not None and previous.contents["switches"] == digest:
+            before = previous.switches
+            assert before is not None
+            if all(self.bits.get(name) == previous.bits[name] for name in before.lists):
+                return before
+        return open_switches(blob(digest), self.bits, self.memory)
 
     def probes(self, check: Check) -> tuple[int, ...]:
         """Hash the ids; tell which need their bucket: likely members of what an app asks about."""
@@ -106,6 +123,8 @@ class Snapshot:
             entry = known.get(app) or apps.learn(app)
             if entry is not None:
                 wanted |= entry.lists
+        if check.switches and self.switches is not None:
+            wanted |= self.switches.mask
         of_user, of_device = self._exact
         found: tuple[int, ...] = ()
         if wanted & of_user and user_hash is not None and table.may_hold(user_hash):
@@ -157,9 +176,39 @@ class Snapshot:
             answer = entry.answers.known.get(key) or entry.answers.learn(key)
             parts.append(answer.msgpack if msgpack else answer.json)
             outcomes.append(answer.outcome)
+        if check.switches:
+            return self._with_switches(check, context, second, msgpack, parts), outcomes
         if msgpack:
             return self._heads.msgpack(subject, parts), outcomes
         return self._heads.json(subject, parts), outcomes
+
+    def _with_switches(
+        self, check: Check, context: tuple[Any, ...], second: int, msgpack: bool, parts: list[bytes]
+    ) -> bytes:
+        """Write the response with all switches beside the apps."""
+        flags: list[bytes] = []
+        switches = self.switches
+        if switches is not None:
+            bits, hopeful = switches.decide(check.sent, check.custom, context, second)
+            flags = switches.members(bits, hopeful, context, msgpack)
+        subject = check.user_hash if check.device_hash is None else check.device_hash
+        if msgpack:
+            body = self._heads.msgpack(subject, parts)
+            # One member more: the map's head says four, and the switches' says how many.
+            head = b"\x84" + body[1:]
+            return b"".join((head, packb("switches"), b"\xde", _u16(len(flags)), *flags))
+        body = self._heads.json(subject, parts)
+        return b'%b,"switches":{%b}}' % (body[:-1], b",".join(flags))
+
+    def context(self, check: Check, members: Mapping[int, int | None]) -> tuple[Any, ...]:
+        """Give what is known of a client besides what it sent; see Tables.winner."""
+        user_hash = check.user_hash
+        subject = user_hash if check.device_hash is None else check.device_hash
+        return (
+            self._masks(check, members) if self.bits else NO_LISTS,
+            None if subject is None else scaled(subject, PERCENT_BUCKETS),
+            None if user_hash is None else scaled(user_hash, PERCENT_BUCKETS),
+        )
 
     def _masks(self, check: Check, members: Mapping[int, int | None]) -> tuple[int, int]:
         """Give the lists that surely, and that possibly, have this client."""
@@ -245,7 +294,8 @@ def needed(contents: layout.Contents) -> list[bytes]:
     """Name the blobs that a gateway must have to serve these contents."""
     membership = contents["membership"]
     tables = [] if membership is None else [membership["sets"], *membership["shards"]]
-    return [contents["settings"], *contents["programs"].values(), *tables]
+    switches = [] if contents["switches"] is None else [contents["switches"]]
+    return [contents["settings"], *contents["programs"].values(), *switches, *tables]
 
 
 def build(

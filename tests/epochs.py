@@ -66,10 +66,12 @@ def make_epoch(
     staff: tuple[str, ...] = (),
     cors: tuple[str, ...] = (),
     apps: int = 1,
+    switches: bool = False,
 ) -> Made:
     """Make an epoch whose apps offer `version` (1.0.0.NUMBER if None) to everyone.
 
-    With `staff`, users of a list of that name are offered 9.0.0.0 instead.
+    With `staff`, users of a list of that name are offered 9.0.0.0 instead. With `switches` there
+    is one, `new-home`, which is on for half of the subjects and, if given, for `staff`.
     """
     blobs: dict[bytes, bytes] = {}
 
@@ -98,9 +100,18 @@ def make_epoch(
             "format": layout.FORMAT,
             "settings": keep(layout.Settings, settings),
             "programs": programs,
+            "switches": keep(layout.Switches, _switches(staff)) if switches else None,
             "membership": membership,
             "plan": keep(
-                layout.Tree, {"files": {}, "apps": {}, "lists": {}, "patches": {}, "overrides": []}
+                layout.Tree,
+                {
+                    "files": {},
+                    "apps": {},
+                    "switch_apps": [],
+                    "lists": {},
+                    "patches": {},
+                    "overrides": [],
+                },
             ),
         },
     )
@@ -164,6 +175,31 @@ def _membership(
         "shards": [layout.digest_of(shard)],
         "packs": [layout.digest_of(pack)],
     }, {digest: bucket}
+
+
+def _switches(staff: tuple[str, ...]) -> Any:
+    split = {"key": 9, "bounds": [5000, 10_000], "variants": [1, 0]}
+    rows: list[Any] = [{"variant": None, "split": split, "by_user": False}]
+    if staff:
+        rows.insert(0, {"variant": 1, "split": None, "by_user": False})
+    every = layout.encode_bits((1 << len(rows)) - 1)
+    variants = [{"name": "off", "value": b"false"}, {"name": "on", "value": b"true"}]
+    return {
+        "schedule": {"bounds": [], "cells": [every]},
+        "hosts": {"any": every, "platforms": {}},
+        "attributes": {},
+        "lists": [{"lists": ["staff"], "not_lists": [], "bits": b"\x01"}] if staff else [],
+        "percents": [],
+        "switches": [
+            {
+                "key": "new-home",
+                "variants": variants,
+                "default": 0,
+                "enabled": True,
+                "targeting": rows,
+            }
+        ],
+    }
 
 
 def _program(app: str, version: str, staff: tuple[str, ...]) -> Any:

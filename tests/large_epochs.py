@@ -63,6 +63,7 @@ def large_epoch(
         "format": layout.FORMAT,
         "settings": put(layout.Settings, settings),
         "programs": programs,
+        "switches": None,
         "membership": membership,
         "plan": bytes(32),
     }

@@ -1,7 +1,7 @@
 """Plans compiled and opened as a gateway would open them, and phones that ask them."""
 
 from collections import ChainMap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
@@ -84,12 +84,13 @@ def open_plan(
     random: Random,
     number: int = 1,
     overrides: Sequence[layout.Override] = (),
+    more: Mapping[str, str] | None = None,
 ) -> Opened:
-    """Write a plan's files, read, compile and open them: the whole way but Redis.
+    """Write a plan's files and `more`, read, compile and open them: the whole way but Redis.
 
     Overrides are laid over the compiled plan, as an emergency command does.
     """
-    reading = read_files(plans.to_files(written, random), now=plans.NOW)
+    reading = read_files({**plans.to_files(written, random), **(more or {})}, now=plans.NOW)
     plan = reading.plan
     assert plan is not None, reading.diagnostics
     lists = [

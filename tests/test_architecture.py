@@ -13,6 +13,7 @@ ROOT = Path(__file__).parent.parent
 FORMAT = {
     "gateway.answer",
     "gateway.attribute",
+    "gateway.blob_file",
     "gateway.cdn",
     "gateway.check",
     "gateway.errors",
@@ -26,6 +27,7 @@ FORMAT = {
     "gateway.signing",
     "gateway.apps",
     "gateway.snapshot",
+    "gateway.switches",
     "gateway.verify",
     "gateway.version",
 }

@@ -268,11 +268,11 @@ def test_conditions_that_contradict(conditions: str, attribute: str | None) -> N
     [
         (
             {"lists": BASE["lists.yaml"] + "  - {list: n, of: user, stored: true}\n"},
-            ['No release uses the list "n"'],
+            ['Nothing uses the list "n"'],
         ),
         (
             {"rules": BASE["rules.yaml"] + "  x: [{attribute: brand, in: a}]\n"},
-            ['No release uses the rule "x"'],
+            ['Nothing uses the rule "x"'],
         ),
         (
             {"workspace": "workspace: w\ncdn: [{regions: CN, bases: http://a}]\n"},

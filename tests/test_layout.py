@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway import layout
+from gateway import blob_file, layout
 from gateway.errors import FormatError
 
 DATA = Path(__file__).parent / "data"
@@ -96,8 +96,38 @@ GOLDEN: dict[str, tuple[type, Any]] = {
             "format": 1,
             "settings": D,
             "programs": {"2021000000000001": D},
+            "switches": D,
             "membership": {"buckets": 1, "ids": 1, "sets": D, "shards": [D], "packs": [D]},
             "plan": D,
+        },
+    ),
+    "switches": (
+        layout.Switches,
+        {
+            "schedule": {"bounds": [], "cells": [b"\x03"]},
+            "hosts": {"any": b"\x03", "platforms": {}},
+            "attributes": {},
+            "lists": [],
+            "percents": [{"rank": 0, "basis_points": 2500, "by_user": True, "key": 7}],
+            "switches": [
+                {
+                    "key": "new-home",
+                    "variants": [
+                        {"name": "off", "value": b"false"},
+                        {"name": "on", "value": b"true"},
+                    ],
+                    "default": 0,
+                    "enabled": True,
+                    "targeting": [
+                        {"variant": 1, "split": None, "by_user": True},
+                        {
+                            "variant": None,
+                            "split": {"key": 9, "bounds": [5000, 10_000], "variants": [1, 0]},
+                            "by_user": False,
+                        },
+                    ],
+                }
+            ],
         },
     ),
     "tree": (
@@ -107,6 +137,7 @@ GOLDEN: dict[str, tuple[type, Any]] = {
             "lists": {"staff": {"digest": D, "of": "user", "count": 1, "column": "id"}},
             "patches": {"2021000000000001": D},
             "apps": {"2021000000000001": "apps/coffee.yaml"},
+            "switch_apps": ["2021000000000001"],
             "overrides": [
                 {"what": "withdrawn", "app": "2021000000000001", "name": "1.0.0.1", "value": "true"}
             ],
@@ -259,20 +290,20 @@ def test_pointers_both_ways() -> None:
 def test_files_both_ways(blobs: list[bytes]) -> None:
     """An image file gives back its root and blobs; cut inside a blob it is refused."""
     target = io.BytesIO()
-    layout.write_file(target, D, blobs)
-    root, found = layout.read_file(io.BytesIO(target.getvalue()))
+    blob_file.write_file(target, D, blobs)
+    root, found = blob_file.read_file(io.BytesIO(target.getvalue()))
     assert root == D
     assert [blob for _, blob in found] == blobs
     if blobs:
         cut = io.BytesIO(target.getvalue()[:-1])
         with pytest.raises(FormatError, match="cut short"):
-            list(layout.read_file(cut)[1])
+            list(blob_file.read_file(cut)[1])
 
 
 def test_a_foreign_file_is_refused() -> None:
     """A file that does not start as one of ours is named as such."""
     with pytest.raises(FormatError, match="no Tidegate image"):
-        layout.read_file(io.BytesIO(b"PK" * 40))
+        blob_file.read_file(io.BytesIO(b"PK" * 40))
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,12 @@ def test_ordinary_heads_are_taken(lines: bytes) -> None:
         HEAD.replace(b"/v1/check", b"/v1/check?a"),
         HEAD.replace(b"/v1/check", b"/v1/check/"),
         HEAD.replace(b"/v1/check", b"/v1/%63heck"),
+        HEAD.replace(b"/v1/check", b"/ofrep/v1/evaluate/flags/"),
+        HEAD.replace(b"/v1/check", b"/ofrep/v1/evaluate/flags/.."),
+        HEAD.replace(b"/v1/check", b"/ofrep/v1/evaluate/flags/a/b"),
+        HEAD.replace(b"/v1/check", b"/ofrep/v1/evaluate/flags/a%20b"),
+        HEAD.replace(b"/v1/check", b"/ofrep/v1/evaluate/flags?flagConfigEtag=x"),
+        HEAD.replace(b"/v1/check", b"/ofrep/v1/evaluate/flags/" + b"a" * 65),
         HEAD.replace(b"POST ", b"POST  "),
         HEAD.replace(b"POST", b"post"),
         b"\r\n" + HEAD,
@@ -113,6 +119,23 @@ def test_remembered_heads_are_bounded() -> None:
     for number in range(3 * REMEMBERED_HEADS):
         assert heads.learn(HEAD + b"\r\nX: %d" % number + END) is not None
         assert len(heads.known) <= REMEMBERED_HEADS
+
+
+def test_heads_about_switches_crowd_out_no_others() -> None:
+    """They are remembered apart, and those with an ETag, each client's own, not at all."""
+    heads = Heads()
+    start = b"POST /ofrep/v1/evaluate/flags"
+    rest = b" HTTP/1.1\r\nHost: x\r\nContent-Length: 2"
+    assert heads.learn(HEAD + END) is not None
+    for number in range(3 * REMEMBERED_HEADS):
+        one = heads.learn(start + b"/s-%d" % number + rest + END)
+        assert one is not None
+        assert one.key == f"s-{number}"
+        every = heads.learn(start + rest + b'\r\nIf-None-Match: "%d"' % number + END)
+        assert every is not None
+        assert every.matches == f'"{number}"'
+        assert every.key is None
+    assert list(heads.known) == [HEAD + END]
 
 
 class _Transport:

@@ -24,6 +24,8 @@ from compiler.plan import (
     Release,
     State,
     Step,
+    Switch,
+    Targeting,
     Upgrade,
     Workspace,
 )
@@ -44,9 +46,8 @@ def key(text: str) -> tuple[object, ...]:
 
 
 def design_plan(folder: Path) -> Path:
-    """Copy the printed plan without what comes later: the window and the switches."""
+    """Copy the printed plan without what comes later: the window."""
     shutil.copytree(DESIGN, folder)
-    (folder / "switches.yaml").unlink()
     app = folder / APP
     window = "audience: {first: 10000, until: 2026-11-29T00:00:00+08:00}"
     assert window in app.read_text()
@@ -70,7 +71,7 @@ def small(app: str = "", **files: str) -> Plan:
 
 
 def test_the_printed_plan_as_printed() -> None:
-    """Only what comes in a later version is refused: the window and switches.yaml."""
+    """Only what comes in a later version is refused: the window."""
     reading = read_folder(DESIGN, now=NOW)
     assert reading.plan is None
     assert [
@@ -78,12 +79,11 @@ def test_the_printed_plan_as_printed() -> None:
         for one in reading.diagnostics
     ] == [
         (APP, 16, 16, "The time window (first N until T)"),
-        ("switches.yaml", 0, 0, "Switches"),
     ]
 
 
 def test_the_printed_plan_value_by_value(tmp_path: Path) -> None:
-    """With these two removed it is valid and says exactly this."""
+    """With that removed it is valid and says exactly this."""
     plan = plan_of(read_folder(design_plan(tmp_path / "plan"), now=NOW))
     assert plan.workspace == Workspace(
         "demo",
@@ -129,7 +129,11 @@ def test_the_printed_plan_value_by_value(tmp_path: Path) -> None:
         ListSource("staff", "user", "lists/staff.csv", "employee_id"),
         ListSource("testers", "user", regex=("^qa-[0-9]+$",)),
     )
-    assert set(plan.files) == {"workspace.yaml", APP, "rules.yaml", "lists.yaml"}
+    condition = Condition("client_version", Operator.AT_LEAST, ("10.3",))
+    row = Targeting("on", (), Audience(basis_points=2500), None, (condition,))
+    assert plan.switches == (Switch("new-home", {"on": True, "off": False}, "off", True, (row,)),)
+    names = {"workspace.yaml", APP, "rules.yaml", "lists.yaml", "switches.yaml"}
+    assert set(plan.files) == names
     assert plan.files[APP] == (tmp_path / "plan" / APP).read_text()
 
 
@@ -139,7 +143,7 @@ def test_the_printed_plan_has_exactly_these_doubts(tmp_path: Path) -> None:
     assert [(one.file, one.line, one.message.split(". ")[0]) for one in found] == [
         (APP, 5, "1.0.0.1 is released but has no record, and a push needs it"),
         (APP, 7, "1.0.0.2 is released but has no record, and a push needs it"),
-        ("lists.yaml", 4, 'No release uses the list "testers"'),
+        ("lists.yaml", 4, 'Nothing uses the list "testers"'),
     ]
 
 

@@ -141,27 +141,36 @@ def _everyone(text: str) -> AudienceDraft:
 
 _LIST_NAMES = Many(Placed(_LIST_NAME), "names of lists", least=1, alone=True)
 
+EVERYONE = Word("everyone, or a mapping such as {percent: 12.5}", _everyone, {"const": "everyone"})
+AUDIENCE_KEYS = {
+    "lists": Key(_LIST_NAMES, "Holds for members of any of these lists."),
+    "not_lists": Key(_LIST_NAMES, "Holds for members of none of these lists."),
+    "percent": Key(
+        Placed(PercentShape()),
+        "0 to 100 in steps of 0.01; or a list of steps, such as "
+        "[{at: 2026-11-23T09:00:00+08:00, percent: 1}].",
+    ),
+    "by": Key(
+        Placed(choice("device", "user")),
+        "Whom percent counts: the device id, else the user id (device); or the user id.",
+    ),
+}
+
 AUDIENCE = Either(
-    Word("everyone, or a mapping such as {percent: 12.5}", _everyone, {"const": "everyone"}),
+    EVERYONE,
     Record(
         "An audience",
-        {
-            "lists": Key(_LIST_NAMES, "Holds for members of any of these lists."),
-            "not_lists": Key(_LIST_NAMES, "Holds for members of none of these lists."),
-            "percent": Key(
-                Placed(PercentShape()),
-                "0 to 100 in steps of 0.01; or a list of steps, such as "
-                "[{at: 2026-11-23T09:00:00+08:00, percent: 1}].",
-            ),
-            "by": Key(
-                Placed(choice("device", "user")),
-                "Whom percent counts: the device id, else the user id (device); or the user id.",
-            ),
-        },
+        {**AUDIENCE_KEYS},
         _audience,
         later.IN_AUDIENCE,
         {"minProperties": 1},
     ),
+)
+
+
+WHEN = Key(
+    Many(Either(Placed(_RULE_NAME), CONDITION), "conditions"),
+    "Conditions and names of rules; all must hold.",
 )
 
 
@@ -194,10 +203,7 @@ RELEASE = Record(
         "audience": Key(
             AUDIENCE, "Who may get it; all that is given must hold.", "audience: everyone"
         ),
-        "when": Key(
-            Many(Either(Placed(_RULE_NAME), CONDITION), "conditions"),
-            "Conditions and names of rules; all must hold.",
-        ),
+        "when": WHEN,
         "upgrade": Key(choice("silent", "prompt", "force"), "How the client upgrades."),
         "state": Key(choice("live", "paused", "ended"), "Only a live release is offered."),
         "starts": Key(Placed(TIME), "The first second, with an offset."),

@@ -9,11 +9,22 @@ from itertools import pairwise
 from operator import itemgetter
 
 from compiler.language.doubts import doubt_plan
-from compiler.language.draft import AppDraft, Draft, Name, PackageDraft, RecordDraft, file_span
+from compiler.language.draft import (
+    AppDraft,
+    Draft,
+    Name,
+    PackageDraft,
+    RecordDraft,
+    ReleaseDraft,
+    TargetingDraft,
+    file_span,
+)
 from compiler.language.faults import Faults, nearest, quote
 from compiler.language.ranges import interval
 from compiler.language.shadows import doubt_precedence
 from compiler.language.shapes import Located
+from compiler.language.switch_doubts import doubt_switches
+from compiler.language.switch_names import check_switch
 from gateway.version import VersionKey
 
 LISTS_FILE = "lists.yaml"
@@ -54,7 +65,18 @@ def check(draft: Draft, faults: Faults, *, now: int) -> Records:
                 _refuse_widening(package, record, faults)
         if faults.errors == before and not draft.flawed & {app.file, RULES_FILE}:
             doubt_precedence(app, rules, faults, now)
+    _unique(
+        (one.key for one in draft.switches if one.key),
+        "switch",
+        "Give one of them another key",
+        faults,
+    )
+    for switch in draft.switches:
+        check_switch(switch, draft, faults)
+        for row in switch.targeting:
+            _check_names(row, known, faults)
     doubt_plan(draft, records, faults, now)
+    doubt_switches(draft, faults)
     return records
 
 
@@ -94,16 +116,16 @@ def _check_app(app: AppDraft, known: _Known, faults: Faults) -> None:
     for release in app.releases:
         if release.package and not app.offered(release):
             _unknown(release.package, "package", versions, "packages of this file", faults)
-        for name in (*release.audience.lists, *release.audience.not_lists):
-            if known.lists is not None and name.value not in known.lists:
-                _unknown(name, "list", known.lists, LISTS_FILE, faults)
-        for item in release.when:
-            if (
-                isinstance(item, Located)
-                and known.rules is not None
-                and item.value not in known.rules
-            ):
-                _unknown(item, "rule", known.rules, RULES_FILE, faults)
+        _check_names(release, known, faults)
+
+
+def _check_names(row: ReleaseDraft | TargetingDraft, known: _Known, faults: Faults) -> None:
+    for name in (*row.audience.lists, *row.audience.not_lists):
+        if known.lists is not None and name.value not in known.lists:
+            _unknown(name, "list", known.lists, LISTS_FILE, faults)
+    for item in row.when:
+        if isinstance(item, Located) and known.rules is not None and item.value not in known.rules:
+            _unknown(item, "rule", known.rules, RULES_FILE, faults)
 
 
 def _unknown(name: Name, what: str, known: Iterable[str], where: str, faults: Faults) -> None:

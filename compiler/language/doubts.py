@@ -14,6 +14,7 @@ from compiler.language.draft import (
     Name,
     RecordDraft,
     ReleaseDraft,
+    TargetingDraft,
     WorkspaceDraft,
     file_span,
 )
@@ -34,13 +35,13 @@ def doubt_plan(
     rules = {rule.name.value: rule for rule in draft.rules}
     if draft.workspace is not None:
         _doubt_cdn(draft.workspace, faults)
-        if not draft.apps and not draft.flawed:
+        if not draft.apps and not draft.switches and not draft.flawed:
             faults.warning(
                 file_span("workspace.yaml"),
                 "This plan has no app. Add a file such as apps/coffee.yaml.",
             )
     for rule in draft.rules:
-        _doubt_repetitions(rule.conditions, faults)
+        doubt_repetitions(rule.conditions, faults)
     for app in draft.apps:
         for release in app.releases:
             _doubt_release(release, rules, faults, now)
@@ -74,8 +75,8 @@ def _doubt_cdn(workspace: WorkspaceDraft, faults: Faults) -> None:
 
 
 def _doubt_release(release: ReleaseDraft, rules: Rules, faults: Faults, now: int) -> None:
-    _doubt_repetitions([one for one in release.when if isinstance(one, Condition)], faults)
-    _doubt_audience(release.audience, faults)
+    doubt_repetitions([one for one in release.when if isinstance(one, Condition)], faults)
+    doubt_audience(release.audience, faults)
     if release.id is None or release.state is not State.LIVE:
         return
     if release.ends is not None and release.ends.value <= now:
@@ -98,7 +99,8 @@ def _doubt_release(release: ReleaseDraft, rules: Rules, faults: Faults, now: int
         )
 
 
-def _doubt_audience(audience: AudienceDraft, faults: Faults) -> None:
+def doubt_audience(audience: AudienceDraft, faults: Faults) -> None:
+    """Doubt lists that an audience names to no effect."""
     excluded = {name.value for name in audience.not_lists}
     useless = [name for name in audience.lists if name.value in excluded]
     for name in useless:
@@ -120,7 +122,7 @@ def _repeated(names: Iterable[Name]) -> list[Name]:
     return [name for name in names if name.value in seen or seen.add(name.value)]  # type: ignore[func-returns-value]
 
 
-def _doubt_repetitions(conditions: Iterable[Condition], faults: Faults) -> None:
+def doubt_repetitions(conditions: Iterable[Condition], faults: Faults) -> None:
     """Doubt alternatives that are equal as they compare: `WIFI` and `wifi`, `1.0` and `1.0.0`."""
     for condition in conditions:
         if condition.operator not in _ALTERNATIVES:
@@ -219,26 +221,25 @@ def _doubt_records(
 
 
 def _doubt_unused(draft: Draft, faults: Faults) -> None:
-    releases = [release for app in draft.apps for release in app.releases]
+    users: list[ReleaseDraft | TargetingDraft] = [
+        *(release for app in draft.apps for release in app.releases),
+        *(row for switch in draft.switches for row in switch.targeting),
+    ]
     lists = {
-        name.value
-        for release in releases
-        for name in (*release.audience.lists, *release.audience.not_lists)
+        name.value for each in users for name in (*each.audience.lists, *each.audience.not_lists)
     }
-    rules = {
-        item.value for release in releases for item in release.when if isinstance(item, Located)
-    }
+    rules = {item.value for each in users for item in each.when if isinstance(item, Located)}
     for one in draft.lists:
         if one.name.value not in lists:
             faults.warning(
                 one.name.span,
-                f"No release uses the list {quote(one.name.value)}. Use it in an audience, or "
+                f"Nothing uses the list {quote(one.name.value)}. Use it in an audience, or "
                 "delete it.",
             )
     for rule in draft.rules:
         if rule.name.value not in rules:
             faults.warning(
                 rule.name.span,
-                f"No release uses the rule {quote(rule.name.value)}. Name it in a release's "
-                '"when", or delete it.',
+                f'Nothing uses the rule {quote(rule.name.value)}. Name it in a "when", or delete '
+                "it.",
             )

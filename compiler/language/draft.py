@@ -103,6 +103,38 @@ class RuleDraft:
 
 
 @dataclass(frozen=True, slots=True)
+class SameAsDraft:
+    """Whose audience is meant: an app by its id or its file's name, and a release."""
+
+    app: Name
+    release: Name
+
+
+@dataclass(frozen=True, slots=True)
+class TargetingDraft:
+    """A row of a switch: a variant or a split, weights in hundredths; `when` as in a release."""
+
+    variant: Name | None
+    split: Located[tuple[tuple[Name, int], ...]] | None
+    audience: AudienceDraft
+    same_as: SameAsDraft | None
+    when: tuple[Condition | Name, ...]
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchDraft:
+    """A switch with those of its variants and rows that could be read."""
+
+    key: Name | None
+    variants: dict[str, JsonValue]
+    default: Name | None
+    enabled: bool
+    targeting: tuple[TargetingDraft, ...]
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
 class ListDraft:
     """A list, with the place of its file's name."""
 
@@ -148,6 +180,7 @@ class Draft:
     apps: list[AppDraft] = field(default_factory=list)
     rules: list[RuleDraft] = field(default_factory=list)
     lists: list[ListDraft] = field(default_factory=list)
+    switches: list[SwitchDraft] = field(default_factory=list)
     records: list[RecordDraft] = field(default_factory=list)
     flawed: set[str] = field(default_factory=set)
     unread: set[str] = field(default_factory=set)

@@ -2,9 +2,10 @@
 
     bytes ─ decode ─ parse ─► tree ─ shapes ─► draft ─ checker ─► Plan
 
-    workspace.yaml, rules.yaml, lists.yaml   one each; only the first is required
-    apps/*.yaml                              one app a file
-    packages/<app>/<version>.json            what `tidegate upload` wrote
+    workspace.yaml                             must be there
+    rules.yaml, lists.yaml, switches.yaml      one each
+    apps/*.yaml                                one app a file
+    packages/<app>/<version>.json              what `tidegate upload` wrote
 
 `read_files` is pure and reads a live epoch's own text; `read_folder` adds the file system.
 """
@@ -15,7 +16,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from compiler.diagnostic import Diagnostic
-from compiler.language import later
 from compiler.language.app_file import APP
 from compiler.language.checker import LISTS_FILE, RULES_FILE, Records, check
 from compiler.language.draft import AppDraft, Draft, PackageDraft, ReleaseDraft, file_span
@@ -28,9 +28,11 @@ from compiler.language.records import Record
 from compiler.language.schema import LISTS, RULES, WORKSPACE
 from compiler.language.shadows import Rules, flattened
 from compiler.language.signatures import check_signatures
+from compiler.language.switch_file import SWITCHES
+from compiler.language.switch_names import plan_audience, plan_switch
 from compiler.language.tree import parse
 from compiler.language.words import is_name, version_key
-from compiler.plan import App, Audience, Package, Plan, Release
+from compiler.plan import App, Package, Plan, Release
 
 WORKSPACE_FILE = "workspace.yaml"
 SWITCHES_FILE = "switches.yaml"
@@ -108,14 +110,14 @@ def _read_one(file: str, text: str, draft: Draft, faults: Faults) -> bool:
     """Read one file into the draft; False when it is no file of a plan."""
     path = PurePosixPath(file)
     top = file.split("/", 1)[0]
-    if file == SWITCHES_FILE:
-        faults.error(file_span(file), later.SWITCHES)
-    elif file == WORKSPACE_FILE:
+    if file == WORKSPACE_FILE:
         draft.workspace = _read(file, text, WORKSPACE, draft, faults)
     elif file == RULES_FILE:
         draft.rules.extend(_read(file, text, RULES, draft, faults) or ())
     elif file == LISTS_FILE:
         draft.lists.extend(_read(file, text, LISTS, draft, faults) or ())
+    elif file == SWITCHES_FILE:
+        draft.switches.extend(_read(file, text, SWITCHES, draft, faults) or ())
     elif top == "packages" and len(path.parts) == _RECORD_PARTS:
         _read_record(path, text, draft, faults)
     elif top == "apps" and len(path.parts) == 2 and path.suffix == ".yaml":
@@ -178,11 +180,13 @@ def _plan(draft: Draft, records: Records, files: dict[str, str]) -> Plan:
     rules = {rule.name.value: rule for rule in draft.rules}
     apps = [_app(app, rules, records) for app in draft.apps]
     lists = [one.source for one in draft.lists]
+    switches = [plan_switch(each, draft.apps, rules) for each in draft.switches]
     return Plan(
         draft.workspace.workspace,
         tuple(sorted(apps, key=lambda app: app.id)),
         tuple(sorted(lists, key=lambda one: one.name)),
         files,
+        tuple(sorted(switches, key=lambda one: one.key)),
     )
 
 
@@ -216,18 +220,10 @@ def _release(app: AppDraft, draft: ReleaseDraft, rules: Rules) -> Release:
     package = app.offered(draft)
     assert draft.id is not None
     assert package is not None
-    percent = draft.audience.percent.value if draft.audience.percent else None
-    audience = Audience(
-        tuple(dict.fromkeys(name.value for name in draft.audience.lists)),
-        tuple(dict.fromkeys(name.value for name in draft.audience.not_lists)),
-        percent if isinstance(percent, int) else None,
-        by_user=draft.audience.by is not None and draft.audience.by.value == "user",
-        ramp=percent if isinstance(percent, tuple) else (),
-    )
     return Release(
         draft.id.value,
         package.version.value,
-        audience,
+        plan_audience(draft.audience),
         flattened(draft, rules),
         draft.upgrade,
         draft.state,

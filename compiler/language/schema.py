@@ -13,6 +13,7 @@ from compiler.language.draft import ListDraft, RuleDraft, WorkspaceDraft
 from compiler.language.faults import Faults, quote
 from compiler.language.records import Fields, Key, Record
 from compiler.language.shapes import Either, Many, Placed, RefusalError, Table, Word
+from compiler.language.switch_file import SWITCHES
 from compiler.language.trusted_keys import KEYS, refuse_twins
 from compiler.language.words import (
     BASE,
@@ -189,13 +190,14 @@ LISTS = Record(
 def json_schema() -> dict[str, Any]:
     """Describe the plan's files as one JSON Schema (draft 7), for `tidegate schema`.
 
-    A file fits one of its definitions: workspace, app, rules or lists.
+    A file fits one of its definitions: workspace, app, rules, lists or switches.
     """
     files: dict[str, Record[Any]] = {
         "workspace": WORKSPACE,
         "app": APP,
         "rules": RULES,
         "lists": LISTS,
+        "switches": SWITCHES,
     }
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",

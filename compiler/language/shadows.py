@@ -15,6 +15,7 @@ from compiler.language.draft import (
     PackageDraft,
     ReleaseDraft,
     RuleDraft,
+    TargetingDraft,
 )
 from compiler.language.faults import Faults, quote
 from compiler.language.ranges import Interval, interval, unserved
@@ -25,8 +26,8 @@ _EVERYBODY = 10_000  # basis points
 Rules = Mapping[str, RuleDraft]
 
 
-def flattened(release: ReleaseDraft, rules: Rules) -> tuple[Condition, ...]:
-    """Give a release's conditions, with the names of rules replaced by what they stand for."""
+def flattened(release: ReleaseDraft | TargetingDraft, rules: Rules) -> tuple[Condition, ...]:
+    """Give the conditions, with the names of rules replaced by what they stand for."""
     found: list[Condition] = []
     for item in release.when:
         if isinstance(item, Condition):

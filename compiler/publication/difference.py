@@ -26,7 +26,14 @@ _APP_FILE = re.compile(r"apps/.*\Z", re.DOTALL)
 _RECORD = re.compile(r"packages/([^/]+)/")
 _NAMED = 3
 APPS_SHOWN = 40
-_EMPTY: layout.Tree = {"files": {}, "apps": {}, "lists": {}, "patches": {}, "overrides": []}
+_EMPTY: layout.Tree = {
+    "files": {},
+    "apps": {},
+    "switch_apps": [],
+    "lists": {},
+    "patches": {},
+    "overrides": [],
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,8 @@ def mirrored_digests(contents: layout.Contents, tree: layout.Tree) -> set[bytes]
     """Name the blobs below a contents blob that Redis needs (the buckets apart)."""
     found = {contents["settings"], contents["plan"]}
     found.update(contents["programs"].values(), tree["files"].values())
+    if contents["switches"] is not None:
+        found.add(contents["switches"])
     membership = contents["membership"]
     if membership is not None:
         found.update((membership["sets"], *membership["shards"]))

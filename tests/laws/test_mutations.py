@@ -42,10 +42,20 @@ MUTATIONS = [
         "operands[0], True, operands[1], True",
         "operands[0], True, operands[1], False",
     ),
+    ("gateway/switches.py", "place < bound", "place <= bound"),
+    ("gateway/switches.py", "if hopeful != bits:", "if hopeful < bits:"),
+    ("gateway/switches.py", "hopeful &= self._anonymous", "pass"),
+    ("gateway/switches.py", "bits &= self._without_user", "pass"),
+    ("gateway/switches.py", "2 if self._by_user[row] else 1", "1"),
+    ("gateway/switches.py", "OTHERWISE if rows else STATIC", "STATIC"),
+    ("compiler/switches.py", "return row.same_as.app, row.same_as.release", "pass"),
+    ("compiler/splits.py", "in reversed(runs)", "in runs"),
     ("compiler/lowering.py", "reverse=True", "reverse=False"),
     ("compiler/lowering.py", "a and b for a, b", "a or b for a, b"),
 ]
-LAWS = [f"tests/laws/test_{law}.py" for law in ("equivalence", "rollouts", "no_accident")]
+LAWS = [
+    f"tests/laws/test_{law}.py" for law in ("equivalence", "rollouts", "no_accident", "switches")
+]
 PYTEST = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider"]
 PYTEST += ["--hypothesis-profile=noticing"]
 # Equal by construction: a withdrawn version never equals a target, as targets are not withdrawn.

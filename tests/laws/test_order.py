@@ -22,7 +22,7 @@ from gateway.hashing import id_hash, id_seed
 from in_process import FixedLookup, serving, snapshot_of
 
 EXAMPLES = 3_000 if "TIDEGATE_SOAK" in os.environ else 150
-MADE = make_epoch(staff=tuple(f"u-{n}" for n in range(50)))
+MADE = make_epoch(staff=tuple(f"u-{n}" for n in range(50)), switches=True)
 APP = next(iter(snapshot_of(MADE).contents["programs"]))
 MEMBERS = {id_hash(f"u-{n}", id_seed("demo", "user")): 1 for n in range(50)}
 
@@ -30,6 +30,11 @@ MEMBERS = {id_hash(f"u-{n}", id_seed("demo", "user")): 1 for n in range(50)}
 def _post(body: bytes, *lines: str, first: str = "POST /v1/check HTTP/1.1") -> bytes:
     fields = ["Host: x", *lines, f"Content-Length: {len(body)}"]
     return "\r\n".join([first, *fields, "", ""]).encode() + body
+
+
+def _flags(key: str, *lines: str, **context: Any) -> bytes:
+    path = f"/ofrep/v1/evaluate/flags{key}"
+    return _post(orjson.dumps({"context": context}), *lines, first=f"POST {path} HTTP/1.1")
 
 
 def _check(user: str, *apps: str, **more: Any) -> dict[str, Any]:
@@ -67,6 +72,27 @@ REQUESTS: dict[str, bytes] = {
     "query": _post(JSON, first="POST /v1/check?x=1 HTTP/1.1"),
     "empty": _post(b""),
     "chunked": CHUNKED + b"%x\r\n%b\r\n0\r\n\r\n" % (len(JSON), JSON),
+    "check with switches": _post(orjson.dumps(_check("u-6", switches=True))),
+    "switches alone": _post(orjson.dumps({"device": "d", "switches": True})),
+    "switches, packed": _post(msgpack.packb(_check("u-7", switches=True)), PACKED, WANTS),
+    "one switch": _flags("/new-home", targetingKey="d-1", user="nobody"),
+    "one switch of a member": _flags("/new-home", user="u-8"),
+    "all switches": _flags("", targetingKey="d-1"),
+    "all switches of a member": _flags("", user="u-9"),
+    "unchanged": _flags("", "If-None-Match: *", user="u-9"),
+    "changed": _flags("", 'If-None-Match: "x", W/"y"', targetingKey="d-2"),
+    "no such switch": _flags("/nothing", targetingKey="d-1"),
+    "no switch's name": _flags("/%6eew-home", targetingKey="d-1"),
+    "dots": _flags("/..", targetingKey="d-1"),
+    "switch, close": _flags("/new-home", "Connection: close"),
+    "switches, not json": _post(b"{", first="POST /ofrep/v1/evaluate/flags HTTP/1.1"),
+    "switches, no context": _post(
+        b'{"context":[]}', first="POST /ofrep/v1/evaluate/flags/a HTTP/1.1"
+    ),
+    "switches, long id": _flags("/new-home", targetingKey="d" * 300),
+    "switches, options": b"OPTIONS /ofrep/v1/evaluate/flags HTTP/1.1\r\nHost: x\r\n\r\n",
+    "switches, get": b"GET /ofrep/v1/evaluate/flags/a HTTP/1.1\r\nHost: x\r\n\r\n",
+    "switches, elsewhere": _post(b"{}", first="POST /ofrep/v1/configuration HTTP/1.1"),
     "close": _post(JSON, "Connection: close"),
     "member, close": _post(orjson.dumps(_check("u-5")), "Connection: close"),
 }
@@ -146,7 +172,11 @@ def test_every_path_answers_alike_and_in_order(
 
 async def test_an_ordinary_check_stays_on_the_quick_path() -> None:
     """No check that phones send is handed to aiohttp, which would cost three times as much."""
-    names = ("quick", "member", "another member", "batch", "packed", "packed member", "dry run")
+    names = (
+        *("quick", "member", "another member", "batch", "packed", "packed member", "dry run"),
+        *("check with switches", "switches alone", "one switch", "one switch of a member"),
+        *("all switches", "all switches of a member", "changed"),
+    )
     lookup = FixedLookup(masks=MEMBERS)
     async with serving(snapshot_of(MADE), lookup=lookup, quick=True) as served:
         reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
