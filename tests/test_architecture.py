@@ -34,6 +34,7 @@ FORMAT = {
 # Redis by URL, and the store by URL, are I/O, but the same for both sides.
 SHARED = FORMAT | {"gateway.link", "gateway.store_place", "gateway"}
 PURE = FORMAT | {"compiler.plan", "compiler.reference", "compiler.lowering", "compiler.image"}
+PURE |= {"gateway.ofrep", "compiler.switches", "compiler.splits", "compiler.switch_reference"}
 IMPURE = {
     "aiohttp",
     "asyncio",

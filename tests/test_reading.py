@@ -22,9 +22,9 @@ from compiler.plan import (
     PackageRecord,
     Plan,
     Release,
+    State,
     Switch,
     Targeting,
-    State,
     Upgrade,
     Workspace,
 )
