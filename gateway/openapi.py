@@ -6,6 +6,7 @@ import orjson
 
 from gateway import __version__
 from gateway.attribute import BUILT_IN, CUSTOM, TEXT
+from gateway.flag_openapi import FLAG_PATHS, FLAG_SCHEMAS
 from gateway.report import EVENTS, MAX_REPORTS
 from gateway.request import BODY_BYTES, MAX_APPS, MAX_ID_BYTES
 
@@ -17,7 +18,7 @@ _ID = {"type": ["string", "null"], "description": f"At most {MAX_ID_BYTES} bytes
 
 _CHECK: dict[str, Any] = {
     "type": "object",
-    "required": ["apps"],
+    "anyOf": [{"required": ["apps"]}, {"required": ["switches"]}],
     "description": "Unknown members are ignored; an attribute of another kind is as if not sent.",
     "properties": {
         "user": _ID,
@@ -36,6 +37,7 @@ _CHECK: dict[str, Any] = {
             "maxProperties": MAX_APPS,
             "description": "App ids to installed versions, null for not installed.",
         },
+        "switches": {"description": "true: tell the value of every switch; `apps` may be absent."},
         "dry_run": {"description": "true: answer as usual, leave no trace."},
     },
 }
@@ -160,8 +162,22 @@ _SCHEMAS: dict[str, Any] = {
                 "description": "Seconds to wait before asking again.",
             },
             "apps": {"type": "array", "items": {"$ref": "#/components/schemas/App"}},
+            "switches": {
+                "type": "object",
+                "description": "If asked for: the switches by key.",
+                "additionalProperties": {
+                    "type": "object",
+                    "required": ["variant", "value"],
+                    "properties": {
+                        "variant": _TEXT,
+                        "value": {},
+                        "degraded": {"description": "true: keep the value that you have."},
+                    },
+                },
+            },
         },
     },
+    **FLAG_SCHEMAS,
     "Problem": {
         "type": "object",
         "required": ["type", "title", "status", "detail"],
@@ -223,10 +239,13 @@ _PARAMETERS: list[dict[str, Any]] = [
     *(_parameter(name, "An id.") for name in ("user", "device")),
     *(_parameter(name, "An attribute.") for name in BUILT_IN),
     _parameter("accept", "What the client can open, separated by commas."),
-    {
-        **_parameter("dry_run", "true: leave no trace."),
-        "schema": {"enum": ["true", "false", "1", "0", ""]},
-    },
+    *(
+        {**_parameter(name, text), "schema": {"enum": ["true", "false", "1", "0", ""]}}
+        for name, text in (
+            ("dry_run", "true: leave no trace."),
+            ("switches", "true: tell the switches, too."),
+        )
+    ),
     {
         "name": "custom",
         "in": "query",
@@ -255,6 +274,7 @@ DOCUMENT: dict[str, Any] = {
                 "responses": _responses(_ANSWER, "400", "408", "413", "500", "503"),
             }
         },
+        **FLAG_PATHS,
         "/v1/check/{app}": {
             "get": {
                 "operationId": "checkOne",

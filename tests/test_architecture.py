@@ -33,13 +33,9 @@ FORMAT = {
 }
 # Redis by URL, and the store by URL, are I/O, but the same for both sides.
 SHARED = FORMAT | {"gateway.link", "gateway.store_place", "gateway"}
-PURE = FORMAT | {
-    "compiler.plan",
-    "compiler.reference",
-    "compiler.lowering",
-    "compiler.image",
-    "compiler.overrides",
-}
+PURE = FORMAT | {"compiler.plan", "compiler.reference", "compiler.lowering", "compiler.image"}
+PURE |= {"gateway.ofrep", "compiler.switches", "compiler.splits", "compiler.switch_reference"}
+PURE |= {"compiler.overrides"}
 IMPURE = {
     "aiohttp",
     "asyncio",

@@ -147,7 +147,8 @@ def test_every_attribute_is_in_the_document() -> None:
     body = DOCUMENT["components"]["schemas"]["Check"]["properties"]
     query = {each["name"] for each in DOCUMENT["paths"]["/v1/check/{app}"]["get"]["parameters"]}
     assert set(BUILT_IN) - {"installed"} <= set(body)
-    assert set(BUILT_IN) | {"user", "device", "accept", "dry_run", "custom", "app"} == query
+    others = {"user", "device", "accept", "dry_run", "switches", "custom", "app"}
+    assert set(BUILT_IN) | others == query
 
 
 def test_the_schemas_can_say_no() -> None:
@@ -190,3 +191,25 @@ async def test_real_answers_are_what_the_document_says() -> None:
             validator(schema.rpartition("/")[2]).validate(said)
             seen |= {each["status"] for each in said.get("apps", ())} | {response.status}
     assert seen >= {200, 400, 413, "update", "latest", "unknown", "invalid"}
+
+
+async def test_answers_about_switches_are_as_described() -> None:
+    """What OFREP and a check say of switches fits the document's schemas, errors too."""
+    flags = "/ofrep/v1/evaluate/flags"
+    asked = (
+        (f"{flags}/new-home", b'{"context":{"targetingKey":"d"}}', 200, "Evaluation"),
+        (flags, b"{}", 200, "Evaluations"),
+        (f"{flags}/nothing", b"{}", 404, "EvaluationFailure"),
+        (f"{flags}/new-home", b"{", 400, "EvaluationFailure"),
+        (flags, b'{"context":1}', 400, "EvaluationFailure"),
+        (flags, b" " * 70_000, 413, "EvaluationFailure"),
+        ("/ofrep/v1/other", b"{}", 404, "EvaluationFailure"),
+        ("/v1/check", b'{"switches":true,"device":"d"}', 200, "Answer"),
+    )
+    snapshot = snapshot_of(make_epoch(switches=True))
+    async with serving(snapshot, quick=True) as served, aiohttp.ClientSession() as session:
+        for path, body, status, name in asked:
+            async with session.post(served.url + path, data=body) as response:
+                assert response.status == status, path
+                validator(name).validate(orjson.loads(await response.read()))
+    assert not validator("Evaluation").is_valid({"key": "a", "value": 1, "reason": "DEFAULT"})

@@ -20,7 +20,7 @@ from compiler.language.shadows import flattened
 from compiler.plan import Audience, Condition, ReleaseName, Switch, Targeting
 
 _NO_APP = (
-    "A switch belongs to no app, so nothing is installed where it is decided. Test client_version "
+    "A switch belongs to no app, so nothing is installed where it is decided. Use client_version "
     "or an attribute of your own instead."
 )
 

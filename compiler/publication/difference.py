@@ -20,6 +20,7 @@ from compiler.publication.change import (
     differing,
 )
 from compiler.publication.epoch import Publication, Reader
+from compiler.publication.switch_change import changed_switches
 from gateway import layout
 
 _APP_FILE = re.compile(r"apps/.*\Z", re.DOTALL)
@@ -55,9 +56,11 @@ class Difference:
     overrides: tuple[Change, ...] = ()
     patches: tuple[Change, ...] = ()
     files: tuple[Change, ...] = ()
+    switches: tuple[Change, ...] = ()
 
     def __bool__(self) -> bool:
-        return any((self.apps, self.lists, self.settings, self.overrides, self.patches, self.files))
+        parts = (self.apps, self.lists, self.settings, self.switches)
+        return any((*parts, self.overrides, self.patches, self.files))
 
 
 def compare(before: Publication | None, after: Publication, blob: Reader) -> Difference:
@@ -86,6 +89,7 @@ def compare_sides(before: Side | None, after: Side) -> Difference:
         tuple(changed_settings(old.workspace if old else None, new.workspace)),
         overrides,
         tuple(_changed_patches(before, after)),
+        switches=tuple(changed_switches(old.switches if old else (), new.switches)),
     )
     return found or Difference(files=files)
 
@@ -100,6 +104,7 @@ def shown(difference: Difference, most: int | None = APPS_SHOWN) -> str:
             lines += ["    " + _line(each) for each in app.changes]
     if most is not None and len(difference.apps) > most:
         lines.append(f"… and {len(difference.apps) - most:,} more apps")
+    lines += [_line(each) for each in difference.switches]
     others = (*difference.overrides, *difference.patches, *difference.files)
     lines += [_line(each) for each in others]
     return "\n".join(lines) or "nothing differs"
@@ -119,6 +124,7 @@ def summary(difference: Difference) -> str:
             inner = ", ".join(f"{each.kind}{each.what} {each.name}" for each in app.changes)
             told = f": {inner}" if inner and app.kind is Kind.CHANGED else ""
             parts.append(f"{app.kind}{app.name or app.app}{told}")
+    parts += [f"{each.kind}switch {each.name}" for each in difference.switches[:_NAMED]]
     parts += [f"{each.kind}{each.name} {'; '.join(each.details)}" for each in difference.overrides]
     parts += [f"{each.kind}patches of {each.name}" for each in difference.patches[:_NAMED]]
     parts += [f"{each.kind}{each.name}" for each in difference.files[:_NAMED]]
