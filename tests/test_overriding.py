@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 import processes
 from compiler import cli
-from compiler.commands.overriding import _lay
+from compiler.commands.overriding import lay
 from compiler.commands.session import Session
 from compiler.overrides import What
 from compiler.publication.emergency import Wish
@@ -22,6 +23,8 @@ from compiler.publication.publisher_key import create_key
 from compiler.refusal import Refused
 from gateway import layout
 from gateway.link import parse_url
+from gateway.request import parse_body
+from gateway.snapshot import build
 from interruption import SteppedStore, Steps
 from publishing import COFFEE, Workshop, record
 
@@ -161,6 +164,72 @@ def test_every_value_is_laid_and_lifted(desk: Desk) -> None:
         assert live.epoch["note"] == line.replace(" --yes", "").replace(" plan", " plan")
         if laid is None:
             assert live.epoch["contents"] == first.epoch["contents"]
+
+
+SWITCHES = """\
+switches:
+  - key: new-home   # the start page
+    variants: {on: true, off: false}
+    default: off
+    targeting:
+      - {variant: on, audience: {same_as: {app: coffee, release: ramp}}}
+  - {key: tone, variants: {warm: red, cold: blue}, default: warm, enabled: false}
+"""
+
+
+def _flag(desk: Desk, key: str, device: str = "d-1") -> Any:
+    """Evaluate a switch of the live epoch as a gateway does."""
+    live = desk.workshop.live()
+    snapshot = build(b"", live.epoch, live.contents, desk.workshop.store.get_blob, None)
+    check = parse_body(f'{{"device":"{device}","switches":true}}'.encode(), packed=False)
+    snapshot.probes(check)
+    body, _ = snapshot.answer(check, {}, 1_800_000_000, msgpack=False)
+    return orjson.loads(body)["switches"][key]["variant"]
+
+
+def test_switches_are_set_and_taken_back(desk: Desk) -> None:
+    """A variant for everybody, off and on, at once; an override of the release is followed."""
+    (desk.folder / "switches.yaml").write_text(SWITCHES)
+    desk.push()
+    first = desk.workshop.live()
+    assert {_flag(desk, "new-home", f"d-{n}") for n in range(200)} == {"on", "off"}
+    for line, flag, variant, laid in (
+        ("switch set new-home on", "new-home", "on", [("variant", "", "on")]),
+        ("switch set new-home --as-planned", "new-home", "off", []),
+        ("switch disable new-home", "new-home", "off", [("enabled", "", "false")]),
+        ("switch enable new-home", "new-home", "off", []),
+        ("switch set tone cold", "tone", "cold", [("variant", "", "cold")]),
+        ("switch set tone warm", "tone", "warm", []),
+    ):
+        desk.run(*line.split())
+        assert (_flag(desk, flag, "d-1"), desk.laid()) == (variant, laid), line
+        if not laid:
+            assert desk.workshop.live().contents["switches"] == first.contents["switches"]
+    desk.run("percent", "coffee", "ramp", "100")
+    assert {_flag(desk, "new-home", f"d-{n}") for n in range(200)} == {"on"}
+    unknown = desk.run("switch", "set", "new-home", "no", code=USAGE)
+    assert "There is no variant 'no' in switch new-home" in unknown.err
+    assert "no switch 'new-hom'" in desk.run("switch", "disable", "new-hom", code=USAGE).err
+
+
+def test_a_push_keeps_what_is_laid_over_switches(desk: Desk) -> None:
+    """A push of another app keeps a switch set; a plan that changes it itself is refused."""
+    (desk.folder / "switches.yaml").write_text(SWITCHES)
+    desk.push()
+    desk.run("switch", "set", "new-home", "on")
+    desk.run("switch", "enable", "tone")
+    said = desk.push(APP.replace("percent: 5", "percent: 6"))
+    assert "new-home/variant gives everybody on" in said.out + said.err
+    assert _flag(desk, "new-home") == "on"
+    (desk.folder / "switches.yaml").write_text(SWITCHES.replace("default: off", "default: on"))
+    refused = desk.push(code=REFUSED)
+    assert "--take-plan new-home/variant" in refused.err
+    desk.push(APP, "--take-plan", "new-home/variant")
+    assert desk.laid() == [("enabled", "", "true")]
+    desk.run("pull", str(desk.folder), "--force")
+    text = (desk.folder / "switches.yaml").read_text()
+    assert "# the start page" in text
+    assert "enabled: true" in text
 
 
 def test_what_is_so_already_makes_no_epoch(desk: Desk) -> None:
@@ -336,7 +405,7 @@ def meanwhile(desk: Desk, wish: Wish, *line: str) -> Any:
     session = Session("demo", url, str(desk.workshop.folder))
     session.__dict__["store"] = SteppedStore(desk.workshop.store, steps)
     key = os.environ["TIDEGATE_KEY"]
-    _lay(session, wish, "mine", key=key, wait=0, message="")
+    lay(session, wish, "mine", key=key, wait=0, message="")
 
 
 def test_a_loser_goes_on_top_of_the_winner(desk: Desk) -> None:

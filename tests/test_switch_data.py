@@ -10,11 +10,10 @@ from hypothesis import HealthCheck, given, settings
 
 import plans
 import switch_plans
-from compiler.diagnostic import PlanError
 from compiler.language.reading import read_files
-from compiler.plan import Audience, Switch, Targeting
+from compiler.overrides import lay_over
+from compiler.plan import Audience, Plan, Switch, Targeting, Workspace
 from compiler.switch_data import as_data, as_file
-from compiler.switches import overridden
 from processes import RedisServer
 from workplace import workplace
 
@@ -106,17 +105,19 @@ def test_doubts(rows: str, doubt: str) -> None:
     [
         ({}, "off", 2, True),
         ({"variant": "on"}, "on", 0, True),
-        ({"enabled": False}, "off", 2, False),
-        ({"variant": "on", "enabled": False}, "on", 0, False),
+        ({"variant": "on", "enabled": "false"}, "on", 0, False),
+        ({"enabled": "false"}, "off", 2, False),
+        ({"variant": "blue"}, "off", 2, True),
     ],
 )
-def test_overrides_are_data(
-    override: dict[str, Any], default: str, rows: int, enabled: bool
+def test_overrides_are_laid_over_switches(
+    override: dict[str, str], default: str, rows: int, enabled: bool
 ) -> None:
-    """A variant is for everybody; one that the switch does not have is refused with a mend."""
+    """A variant is for everybody; one that the switch does not have changes nothing."""
     row = Targeting("on", (), Audience(basis_points=10))
     switch = Switch("a", {"on": True, "off": False}, "off", targeting=(row, row))
-    found = overridden(switch, override)
+    laid = [
+        {"what": what, "app": "a", "name": "", "value": value} for what, value in override.items()
+    ]
+    (found,) = lay_over(Plan(Workspace("demo"), (), switches=(switch,)), laid).switches
     assert (found.default, len(found.targeting), found.enabled) == (default, rows, enabled)
-    with pytest.raises(PlanError, match="tidegate switch set a off"):
-        overridden(switch, {"variant": "blue"})

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 import typer
 
 from compiler.language.words import is_name
-from compiler.overrides import find_app
+from compiler.overrides import find_app, find_switch
 from compiler.plan import Plan
 from gateway.version import parse_version
 
@@ -55,6 +55,15 @@ def refuse_unknown_version(plan: Plan, app: str, name: str) -> None:
     packages = found.packages if found is not None else ()
     if all(package.key != parse_version(name) for package in packages):
         raise _unknown("version", name, f"app {app}", [package.version for package in packages])
+
+
+def refuse_unknown_switch(plan: Plan, key: str, variant: str | None) -> None:
+    """Raise BadParameter, with the nearest known one, for a switch or a variant that is not."""
+    switch = find_switch(plan, key)
+    if switch is None:
+        raise _unknown("switch", key, "the live epoch", [each.key for each in plan.switches])
+    if variant is not None and variant not in switch.variants:
+        raise _unknown("variant", variant, f"switch {key}", list(switch.variants))
 
 
 def _unknown(what: str, name: str, where: str, known: list[str]) -> typer.BadParameter:

@@ -9,7 +9,12 @@ import typer
 from compiler.carried_plan import plan_digests, read_plan
 from compiler.commands.console import confirm, note, say
 from compiler.commands.going_live import Note, Wait, publish_and_wait
-from compiler.commands.naming import app_id, refuse_unknown_release, refuse_unknown_version
+from compiler.commands.naming import (
+    app_id,
+    refuse_unknown_release,
+    refuse_unknown_switch,
+    refuse_unknown_version,
+)
 from compiler.commands.session import (
     DEFAULT_REDIS,
     KeyFile,
@@ -23,7 +28,7 @@ from compiler.commands.session import (
 from compiler.language.schema import MOST_CHECK_AFTER
 from compiler.language.shapes import RefusalError
 from compiler.language.words import PERCENT
-from compiler.overrides import What, in_words, lay_over
+from compiler.overrides import SWITCHED, What, in_words, lay_over
 from compiler.plan import Plan, State
 from compiler.publication.emergency import (
     Standing,
@@ -41,6 +46,7 @@ from gateway.version import parse_version
 
 _TRIES = 10
 _PLAN = "plan"
+_OF_NO_APP = (What.CHECK_AFTER, *SWITCHED)
 REFUSED = 3
 
 AppName = Annotated[
@@ -66,7 +72,7 @@ def pause(
     """
     session = open_session(redis, store, workspace, changes=True)
     wish = Wish(What.STATE, State.PAUSED.value, app, release)
-    _lay(session, wish, f"pause {app} {release}", key=key, wait=wait, message=message)
+    lay(session, wish, f"pause {app} {release}", key=key, wait=wait, message=message)
 
 
 def resume(
@@ -82,7 +88,7 @@ def resume(
     """Offer a paused release again."""
     session = open_session(redis, store, workspace, changes=True)
     wish = Wish(What.STATE, State.LIVE.value, app, release)
-    _lay(session, wish, f"resume {app} {release}", key=key, wait=wait, message=message)
+    lay(session, wish, f"resume {app} {release}", key=key, wait=wait, message=message)
 
 
 def end(
@@ -98,7 +104,7 @@ def end(
     """Offer a release to nobody any more: only a plan takes that back."""
     session = open_session(redis, store, workspace, changes=True)
     wish = Wish(What.STATE, State.ENDED.value, app, release)
-    _lay(session, wish, f"end {app} {release}", key=key, wait=wait, message=message)
+    lay(session, wish, f"end {app} {release}", key=key, wait=wait, message=message)
 
 
 def percent(
@@ -124,7 +130,7 @@ def percent(
             raise typer.BadParameter(str(fault)) from None
     session = open_session(redis, store, workspace, changes=True)
     wish = Wish(What.PERCENT, value, app, release)
-    _lay(session, wish, f"percent {app} {release} {share}", key=key, wait=wait, message=message)
+    lay(session, wish, f"percent {app} {release} {share}", key=key, wait=wait, message=message)
 
 
 def withdraw(
@@ -145,7 +151,7 @@ def withdraw(
     session = open_session(redis, store, workspace, changes=True)
     wish = Wish(What.WITHDRAWN, "true", app, version)
     said = f"withdraw {app} {version}"
-    _lay(session, wish, said, key=key, wait=wait, message=message, yes=yes)
+    lay(session, wish, said, key=key, wait=wait, message=message, yes=yes)
 
 
 def reinstate(
@@ -161,7 +167,7 @@ def reinstate(
     """Take back the withdrawal of a version."""
     session = open_session(redis, store, workspace, changes=True)
     wish = Wish(What.WITHDRAWN, "false", app, version)
-    _lay(session, wish, f"reinstate {app} {version}", key=key, wait=wait, message=message)
+    lay(session, wish, f"reinstate {app} {version}", key=key, wait=wait, message=message)
 
 
 def check_after(
@@ -176,10 +182,10 @@ def check_after(
     """Set how many seconds a client waits before it asks again; the plan's number ends that."""
     session = open_session(redis, store, workspace, changes=True)
     wish = Wish(What.CHECK_AFTER, str(seconds))
-    _lay(session, wish, f"check-after {seconds}", key=key, wait=wait, message=message)
+    lay(session, wish, f"check-after {seconds}", key=key, wait=wait, message=message)
 
 
-def _lay(
+def lay(
     session: Session,
     wish: Wish,
     said: str,
@@ -191,14 +197,14 @@ def _lay(
 ) -> None:
     """Fulfil a wish on the live epoch, and on the next one if somebody else was faster.
 
-    Raises Refused when that one has changed the very same value.
+    Raises Refused when that one has changed the very same value, or for what it does not have.
     """
     live = session.live()
-    if wish.what is not What.CHECK_AFTER:
+    if wish.what not in _OF_NO_APP:
         wish = replace(wish, app=app_id(live.tree["apps"], wish.app))
     before: Standing | None = None
     agreed: set[str] = set()
-    apps = [wish.app] if wish.app else []
+    apps = [wish.app] if wish.app in live.tree["apps"] else []
     for _ in range(_TRIES):
         blobs = dict(session.store.get_blobs(plan_digests(live.tree, apps)))
 
@@ -247,9 +253,13 @@ def _name(plan: Plan, wish: Wish) -> str:
 
 def _refuse_unknown(plan: Plan, wish: Wish, stands: Standing) -> None:
     """Refuse what the live epoch does not have; but an override of it can be taken back."""
+    if wish.what is What.VARIANT and wish.value is not None:
+        refuse_unknown_switch(plan, wish.app, wish.value)
     if stands.own is not None or (stands.laid is not None and wish.takes_back):
         return
-    if wish.what is What.WITHDRAWN:
+    if wish.what in SWITCHED:
+        refuse_unknown_switch(plan, wish.app, None)
+    elif wish.what is What.WITHDRAWN:
         refuse_unknown_version(plan, wish.app, wish.name)
     else:
         refuse_unknown_release(plan, wish.app, wish.name)

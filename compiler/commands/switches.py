@@ -9,9 +9,12 @@ from rich.table import Table
 
 from compiler.atomic_file import atomic_file
 from compiler.commands.console import out, say, say_json
+from compiler.commands.going_live import Note, Wait
+from compiler.commands.overriding import lay
 from compiler.commands.session import (
     DEFAULT_REDIS,
     AsJson,
+    KeyFile,
     PlanFolder,
     RedisUrl,
     StorePlace,
@@ -19,8 +22,11 @@ from compiler.commands.session import (
     open_session,
 )
 from compiler.diagnostic import PlanError
+from compiler.explanation import plan_of
 from compiler.language.reading import SWITCHES_FILE, Reading, read_files, read_folder
+from compiler.overrides import What
 from compiler.plan import Switch
+from compiler.publication.emergency import Wish
 from compiler.refusal import Refused
 from compiler.switch_data import as_data, as_file
 
@@ -29,6 +35,7 @@ switch_app = typer.Typer(
 )
 
 _HERE = Path()
+SwitchKey = Annotated[str, typer.Argument(metavar="KEY", help="The switch's key.")]
 _Live = Annotated[bool, typer.Option("--live", help="Those of the live epoch, not of a plan.")]
 
 
@@ -42,9 +49,7 @@ def _read(plan: Path, live: bool, redis: str, store: str, workspace: str) -> tup
     if not live:
         return _switches(read_folder(plan, now=int(time.time())))
     session = open_session(redis, store, workspace)
-    files = session.live().tree["files"]
-    texts = {path: session.store.get_blob(digest).decode() for path, digest in files.items()}
-    return _switches(read_files(texts, now=0))
+    return plan_of(session.live(), session.store.get_blob, ()).switches
 
 
 @switch_app.command("list")
@@ -69,6 +74,66 @@ def list_switches(
         rows = str(len(switch.targeting))
         table.add_row(switch.key, ", ".join(switch.variants), switch.default, rows, state)
     out.print(table)
+
+
+@switch_app.command("set")
+def set_switch(
+    switch: SwitchKey,
+    variant: Annotated[
+        str, typer.Argument(metavar="[VARIANT]", help="What everybody gets.", show_default=False)
+    ] = "",
+    as_planned: Annotated[
+        bool, typer.Option("--as-planned", help="Take that back: go by the plan again.")
+    ] = False,
+    message: Note = "",
+    wait: Wait = 10.0,
+    key: KeyFile = "",
+    redis: RedisUrl = DEFAULT_REDIS,
+    store: StorePlace = "",
+    workspace: WorkspaceName = "",
+) -> None:
+    """Give everybody one variant of a switch at once, enabled or not.
+
+    Whatever the plan's targeting says; a push of the plan keeps it, and says so.
+    """
+    if bool(variant) is as_planned:
+        raise typer.BadParameter("Name a variant, or say --as-planned.")
+    session = open_session(redis, store, workspace, changes=True)
+    wish = Wish(What.VARIANT, variant or None, switch)
+    said = f"switch set {switch} {variant or '--as-planned'}"
+    lay(session, wish, said, key=key, wait=wait, message=message)
+
+
+@switch_app.command("enable")
+def enable_switch(
+    switch: SwitchKey,
+    message: Note = "",
+    wait: Wait = 10.0,
+    key: KeyFile = "",
+    redis: RedisUrl = DEFAULT_REDIS,
+    store: StorePlace = "",
+    workspace: WorkspaceName = "",
+) -> None:
+    """Let a switch go by its targeting again."""
+    session = open_session(redis, store, workspace, changes=True)
+    wish = Wish(What.ENABLED, "true", switch)
+    lay(session, wish, f"switch enable {switch}", key=key, wait=wait, message=message)
+
+
+@switch_app.command("disable")
+def disable_switch(
+    switch: SwitchKey,
+    message: Note = "",
+    wait: Wait = 10.0,
+    key: KeyFile = "",
+    redis: RedisUrl = DEFAULT_REDIS,
+    store: StorePlace = "",
+    workspace: WorkspaceName = "",
+) -> None:
+    """Give everybody a switch's default at once."""
+    session = open_session(redis, store, workspace, changes=True)
+    wish = Wish(What.ENABLED, "false", switch)
+    lay(session, wish, f"switch disable {switch}", key=key, wait=wait, message=message)
 
 
 @switch_app.command("export")

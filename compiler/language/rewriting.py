@@ -16,9 +16,10 @@ from gateway.version import parse_version
 
 
 def rewritten(text: str, override: Override) -> str | None:
-    """Write an override into the text of its app's file, or of workspace.yaml for check_after.
+    """Write an override into the text of its app's file, of workspace.yaml, or of switches.yaml.
 
-    None if its place is not found.
+    None if its place is not found, or nobody could write it without taking other lines away, as a
+    switch's targeting for the one variant that everybody gets.
     """
     mark = "\ufeff" if text.startswith("\ufeff") else ""
     text = text.removeprefix(mark)
@@ -37,6 +38,9 @@ def _written(text: str, root: yaml.MappingNode, override: Override) -> str | Non
         key = parse_version(name)
         package = _item(root, "packages", "version", lambda text: parse_version(text) == key)
         return None if package is None else _set(text, package, "withdrawn", value, "version")
+    if what == What.ENABLED:
+        switch = _item(root, "switches", "key", lambda text: text == override["app"])
+        return None if switch is None else _set(text, switch, "enabled", value, "key")
     release = _item(root, "releases", "id", lambda text: text == name)
     if release is not None and what == What.STATE:
         return _set(text, release, "state", value, "id")

@@ -20,15 +20,16 @@ import pyarrow.parquet as pq
 
 from compiler.atomic_file import atomic_file
 from compiler.diagnostic import has_errors
-from compiler.language.reading import WORKSPACE_FILE, read_files
+from compiler.language.reading import SWITCHES_FILE, WORKSPACE_FILE, read_files
 from compiler.language.rewriting import rewritten
 from compiler.lists.allowlist import ids_from_text, read_ids
-from compiler.overrides import laid_line, place_of, said
+from compiler.overrides import SWITCHED, laid_line, place_of, said
 from compiler.plan import ListSource, Plan
 from compiler.publication.epoch import Publication
 from compiler.refusal import Refused
 from compiler.storage.store import Store
 from gateway.errors import FormatError
+from gateway.layout import Override
 
 _PLAN_FILES = ("apps/*.yaml", "packages/*/*.json", "*.yaml")
 _SHOWN = 5
@@ -91,13 +92,17 @@ def pull(publication: Publication, store: Store, folder: Path, *, force: bool = 
     return Pulled(tuple(sorted(targets.keys() - same)), tuple(sorted(same)), extra, told)
 
 
+def _file_of(override: Override, apps: Mapping[str, str]) -> str | None:
+    """Name the file that says what an override is laid over."""
+    if override["what"] in SWITCHED:
+        return SWITCHES_FILE
+    return apps.get(override["app"]) if override["app"] else WORKSPACE_FILE
+
+
 def _write_overrides(texts: dict[str, bytes], publication: Publication) -> tuple[str, ...]:
     """Write the overrides into the texts; a file that would not say just that stays as it was."""
     before, files = dict(texts), publication.tree["apps"]
-    laid = [
-        (each, files.get(each["app"]) if each["app"] else WORKSPACE_FILE)
-        for each in publication.tree["overrides"]
-    ]
+    laid = [(each, _file_of(each, files)) for each in publication.tree["overrides"]]
     for each, path in laid:
         old = texts.get(path or "")
         text = rewritten(old.decode(), each) if old is not None else None

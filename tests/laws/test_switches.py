@@ -25,7 +25,7 @@ from gateway import ofrep
 from snapshots import Opened
 
 SOAK = "TIDEGATE_SOAK" in os.environ
-PLANS = 6_000 if SOAK else 36
+PLANS = 6_000 if SOAK else 60
 PHONES = 30
 SEEN: Counter[str] = Counter()
 ALL = list(HealthCheck)
