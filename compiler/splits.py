@@ -1,9 +1,9 @@
 """Weighted variants to places: who of the 10,000 places in a split's order gets which variant.
 
-Shares are exact in steps of 0.01 %: places are given out as seats are by Webster's method. The
-variants enter in the order of the file, and each takes its places from those before it: from
-every one as many as its share shrinks by, and always its last ones. So raising the weight of the
-last variant, or adding one behind it, moves nobody but those who now get that variant.
+Shares are exact to half a step of 0.01 % for each variant: places are given out as seats are by
+Webster's method. The variants enter in the order of the file, and each takes its places from those
+before it: from every one as many as its share shrinks by, and always its last ones. So raising the
+weight of the last variant, or adding one behind it, moves nobody but those who now get that one.
 """
 
 from collections.abc import Sequence
