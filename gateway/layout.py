@@ -58,9 +58,8 @@ Sets (M): three columns of little-endian 32-bit numbers. `numbers` holds the set
 The set of number numbers[i] is on the lists of members[ends[i-1]:ends[i]] (from 0 for the first),
 ascending and never none. So s sets of m members in all take 4 * (2 * s + m) bytes.
 
-Compatibility: a reader refuses another major version (the magic's digit and the version byte are
-one number). Removing or retyping a field, or a change of any hash, makes a new version; a gateway
-reads this version and the one before (there is none yet).
+Compatibility: a reader refuses another version (the magic's digit and the version byte are one
+number). A change of fields or of a hash makes a new one; a gateway reads it and the one before.
 """
 
 import hashlib
@@ -370,10 +369,7 @@ class Patches(TypedDict):
 
 
 class Tree(TypedDict):
-    """The plan's texts and lists by name, its files and A blobs by app, and what lies over it.
-
-    `switch_apps` are those whose releases switches name.
-    """
+    """The plan's texts and lists, files and A blobs by app, apps of switches, what lies over it."""
 
     files: dict[str, bytes]
     apps: dict[str, str]
