@@ -10,6 +10,7 @@ from itertools import islice
 from typing import Any, TypeVar
 
 import redis
+import redis.sentinel
 
 from gateway.errors import StoreError
 from gateway.keys import Keys
@@ -170,7 +171,12 @@ def _host(link: SyncLink) -> str:
     if isinstance(link, redis.RedisCluster):
         nodes = link.nodes_manager.startup_nodes.values()
         return ",".join(sorted(f"{node.host}:{node.port}" for node in nodes))
-    where = link.connection_pool.connection_kwargs
+    pool = link.connection_pool
+    if isinstance(pool, redis.sentinel.SentinelConnectionPool):
+        asked = (each.connection_pool.connection_kwargs for each in pool.sentinel_manager.sentinels)
+        hosts = ",".join(sorted(f"{each['host']}:{each['port']}" for each in asked))
+        return f"{pool.service_name} (Sentinels {hosts})"
+    where = pool.connection_kwargs
     if "path" in where:
         return f"unix://{where['path']}"
     return f"{where.get('host', 'localhost')}:{where.get('port', 6379)}"
