@@ -1,7 +1,7 @@
 """Redis by URL: one server, Sentinel or a Cluster; for the event loop and for the commands.
 
 redis_url.py says what URLs there are. redis-py follows what moves: through Sentinel it asks again
-for the primary on every new connection and after a READONLY answer; in a Cluster it follows MOVED
+for the primary on every new connection, and after a READONLY answer; in a Cluster it follows MOVED
 and ASK. What a gateway asks fails early, as it asks again anyway; a command has more patience.
 """
 
@@ -15,9 +15,10 @@ import redis.asyncio.connection
 import redis.asyncio.sentinel
 import redis.cluster
 import redis.connection
+import redis.retry
 import redis.sentinel
 from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.exceptions import RedisClusterException
 
 from gateway.errors import StoreError
@@ -28,6 +29,7 @@ __all__ = [
     "AsyncLink",
     "Kind",
     "Node",
+    "NodeLink",
     "RedisFault",
     "SyncLink",
     "connect_async",
@@ -38,6 +40,7 @@ __all__ = [
 ]
 
 AsyncLink = redis.asyncio.Redis | redis.asyncio.RedisCluster
+NodeLink = redis.asyncio.Redis
 SyncLink = redis.Redis | redis.RedisCluster
 
 RedisFault = (redis.RedisError, RedisClusterException, OSError)
@@ -45,6 +48,9 @@ RedisFault = (redis.RedisError, RedisClusterException, OSError)
 
 A Cluster none of whose nodes answers raises an exception with a root of its own.
 """
+
+FAILOVER_TRIES = 4
+"""How often a command asks Sentinels for a primary while there is none: some 4 seconds."""
 
 _REPLICAS = redis.cluster.LoadBalancingStrategy.ROUND_ROBIN_REPLICAS
 
@@ -99,9 +105,9 @@ def connect_async(address: Address, *, timeout_seconds: float, replicas: bool = 
         return link
     if address.kind is Kind.SENTINEL:
         known = sentinels(address, timeout_seconds=timeout_seconds)
-        base: Any = redis.asyncio.sentinel.SentinelManagedConnection
+        base = _following_async(redis.asyncio.sentinel.SentinelManagedConnection)
         if address.tls is not None:
-            base = redis.asyncio.sentinel.SentinelManagedSSLConnection
+            base = _following_async(redis.asyncio.sentinel.SentinelManagedSSLConnection)
             base = _named_async(base, address.tls.server_name)
         to = known.slave_for if replicas else known.master_for
         found: AsyncLink = to(
@@ -118,7 +124,7 @@ def connect_async(address: Address, *, timeout_seconds: float, replicas: bool = 
 
 def connect_node(
     address: Address, node: Node | None, *, timeout_seconds: float, of_sentinel: bool = False
-) -> redis.asyncio.Redis:
+) -> NodeLink:
     """Make a client for one server behind the address: the only one, if no node is named."""
     login = address.sentinel_login if of_sentinel else address.login
     settings: dict[str, Any] = _limits(timeout_seconds) | _login(login)
@@ -197,17 +203,19 @@ def _connect_sentinel(
     address: Address, settings: dict[str, Any], limits: dict[str, Any]
 ) -> SyncLink:
     of_sentinel = limits | _login(address.sentinel_login) | _files(address)
-    base: Any = redis.sentinel.SentinelManagedConnection
+    base = _following_sync(redis.sentinel.SentinelManagedConnection)
     if address.tls is not None:
         of_sentinel["connection_class"] = settings["connection_class"]
-        base = _named_sync(redis.sentinel.SentinelManagedSSLConnection, address.tls.server_name)
+        base = _following_sync(redis.sentinel.SentinelManagedSSLConnection)
+        base = _named_sync(base, address.tls.server_name)
     known = redis.sentinel.Sentinel([])  # type: ignore[no-untyped-call]
     known.sentinels = [
         redis.Redis.from_pool(redis.ConnectionPool(host=host, port=port, **of_sentinel))
         for host, port in address.nodes
     ]
+    patience = redis.retry.Retry(ExponentialWithJitterBackoff(base=0.5, cap=2), FAILOVER_TRIES)
     link = known.master_for(  # type: ignore[no-untyped-call]
-        address.service, **settings | {"connection_class": base}
+        address.service, **settings | {"connection_class": base, "retry": patience}
     )
     return cast("SyncLink", link)
 
@@ -262,3 +270,32 @@ def _named_sync(base: Any, name: str) -> Any:
                 self.host = host
 
     return Named
+
+
+# When a command fails, redis-py 8.1 connects again to the server that was, past the Sentinels.
+
+
+def _following_async(base: Any) -> Any:
+    """Make connections that ask the Sentinels each time that they connect."""
+
+    class Following(base):  # type: ignore[misc]
+        async def connect_to(self, address: Node) -> None:
+            self.host, self.port = address
+            await super().connect_check_health(check_health=False, retry_socket_connect=False)
+
+        async def connect_check_health(self, *_: bool, **__: bool) -> None:
+            await self.connect()
+
+    return Following
+
+
+def _following_sync(base: Any) -> Any:
+    class Following(base):  # type: ignore[misc]
+        def connect_to(self, address: Node) -> None:
+            self.host, self.port = address
+            super().connect_check_health(check_health=False, retry_socket_connect=False)
+
+        def connect_check_health(self, *_: bool, **__: bool) -> None:
+            self.connect()
+
+    return Following

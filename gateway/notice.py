@@ -5,8 +5,6 @@ from collections.abc import Callable
 from itertools import cycle
 from typing import NoReturn
 
-import redis.asyncio
-
 from gateway.link import (
     Address,
     AsyncLink,
@@ -51,9 +49,7 @@ async def listen(address: Address, channel: str, heard: Callable[[], None]) -> N
             await link.aclose()
 
 
-def _connect(address: Address, node: Node) -> redis.asyncio.Redis:
+def _connect(address: Address, node: Node) -> AsyncLink:
     if address.kind is Kind.CLUSTER:
         return connect_node(address, node, timeout_seconds=TIMEOUT_SECONDS)
-    link: AsyncLink = connect_async(address, timeout_seconds=TIMEOUT_SECONDS)
-    assert isinstance(link, redis.asyncio.Redis)
-    return link
+    return connect_async(address, timeout_seconds=TIMEOUT_SECONDS)

@@ -10,8 +10,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, Protocol, cast
 
-import redis.asyncio
-
+from gateway.link import NodeLink
 from gateway.resp import BrokenReplyError, mget, read_head, read_values
 
 ROUND_TRIP_SECONDS = 1.0
@@ -70,7 +69,7 @@ class Reader(Protocol):
 class NodeReader:
     """One connection, made when it is needed; it is the protocol of its own transport."""
 
-    def __init__(self, link: redis.asyncio.Redis, patience_seconds: float = 0.0) -> None:
+    def __init__(self, link: NodeLink, patience_seconds: float = 0.0) -> None:
         """Give a silent Redis up after `patience_seconds`, else after ROUND_TRIP_SECONDS."""
         self._link = link
         self._patience = patience_seconds or ROUND_TRIP_SECONDS

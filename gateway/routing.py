@@ -8,19 +8,18 @@ a replica may be late.
     primary ──lost, silent, loading──► replica, replica ──► ask where the key is now, begin anew
     replica ──missing──► primary ──missing──► ask who is primary now; if the same: missing
 
-A server that keeps failing is left alone for a second, then tried by one (breaker.py).
+A server that failed is not asked again until it answers a PING, so that no check waits for it.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from itertools import count
-from typing import cast
+from typing import Any, cast
 
 import structlog
 
-from gateway.breaker import Breaker
 from gateway.errors import StoreError
-from gateway.link import Address, Kind, Node, RedisFault, connect_node
+from gateway.link import Address, Kind, Node, NodeLink, RedisFault, connect_node
 from gateway.places import ClusterPlaces, Places, SentinelPlaces
 from gateway.reader import ROUND_TRIP_SECONDS, NodeReader, Reader, Trip, Value
 
@@ -116,11 +115,22 @@ class _Part:
 class _Server:
     """A server's reader, and whether it is worth asking."""
 
-    __slots__ = ("breaker", "reader")
+    __slots__ = ("link", "reader", "well")
 
-    def __init__(self, reader: NodeReader) -> None:
-        self.reader = reader
-        self.breaker = Breaker()
+    def __init__(self, link: NodeLink) -> None:
+        self.link = link
+        self.reader = NodeReader(link, NODE_SECONDS)
+        self.well = True
+
+    async def recover(self) -> None:
+        """Wait until it answers."""
+        while not self.well:
+            try:
+                async with asyncio.timeout(NODE_SECONDS):
+                    await self.link.ping()
+                self.well = True
+            except (*RedisFault, TimeoutError):
+                await asyncio.sleep(NODE_SECONDS)
 
 
 class RoutedReader:
@@ -134,7 +144,7 @@ class RoutedReader:
         self._waiting: list[_Part] = []
         self._refreshed = float("-inf")
         self._refreshing: asyncio.Task[None] | None = None
-        self._asides: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._lost = False
 
     def fetch(self, trip: Trip) -> None:
@@ -151,7 +161,7 @@ class RoutedReader:
     async def close(self) -> None:
         """Forget what is under way, and close."""
         self._waiting.clear()
-        tasks = [*self._asides, *([self._refreshing] if self._refreshing else [])]
+        tasks = [*self._tasks, *([self._refreshing] if self._refreshing else [])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -160,8 +170,6 @@ class RoutedReader:
 
     def answered(self, part: _Part) -> None:
         """Go on with a part whose server has answered."""
-        if part.asked in self._servers:
-            self._servers[part.asked].breaker.succeeded()
         if part.missing:
             part.narrow()
             holders = self._places.holders(part.keys[0])
@@ -180,13 +188,12 @@ class RoutedReader:
         if word in ("MOVED", "ASK"):
             node = _pointed(rest, part.asked)
             if word == "ASK":
-                task = asyncio.get_running_loop().create_task(self._ask_aside(part, node))
-                self._asides.add(task)
-                task.add_done_callback(self._asides.discard)
+                self._do(self._ask_aside(part, node))
                 return
             part.to = [node] if node != part.asked else []
-        elif part.asked in self._servers:
-            self._servers[part.asked].breaker.failed(asyncio.get_running_loop().time())
+        elif part.asked in self._servers and self._servers[part.asked].well:
+            self._servers[part.asked].well = False
+            self._do(self._servers[part.asked].recover())
         self._refresh()
         self._go_on(part)
 
@@ -202,14 +209,13 @@ class RoutedReader:
 
     def _go_on(self, part: _Part) -> None:
         """Ask the next server that is worth it."""
-        now = asyncio.get_running_loop().time()
         while part.to:
             node = part.to.pop(0)
             server = self._servers.get(node)
             if server is None:
                 link = connect_node(self._address, node, timeout_seconds=NODE_SECONDS)
-                server = self._servers[node] = _Server(NodeReader(link, NODE_SECONDS))
-            if server.breaker.allows(now):
+                server = self._servers[node] = _Server(link)
+            if server.well:
                 part.asked = node
                 server.reader.fetch(part)
                 return
@@ -217,6 +223,11 @@ class RoutedReader:
             part.end(StoreError(part.why or "the servers that hold it do not answer"))
         else:
             self._ask_where(part)
+
+    def _do(self, what: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(what)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _ask_where(self, part: _Part) -> None:
         self._waiting.append(part)
@@ -256,7 +267,9 @@ class RoutedReader:
         nodes = self._places.nodes()
         for node in [node for node in self._servers if node not in nodes]:
             if not self._servers[node].reader.busy:
-                await self._servers.pop(node).reader.close()
+                gone = self._servers.pop(node)
+                gone.well = True  # which ends its recovery
+                await gone.reader.close()
 
     async def _ask_aside(self, part: _Part, node: Node) -> None:
         """Ask the server to which a slot is just moving, which answers only if told why."""

@@ -22,6 +22,9 @@ BATCH_KEYS = 512
 BATCH_BYTES = 4 << 20
 """A pipeline holds at most so many commands, and values of about so many bytes."""
 
+REPLICATION_MS = 1_000
+"""How long a push waits for a primary's replicas, at most, before and after the pointer moves."""
+
 KEPT_POLICY = "noeviction"
 
 # Compares the pointer byte for byte and never lets its number fall. Saying the same twice is
@@ -53,11 +56,15 @@ class Mirror:
     def swap_pointer(self, old: bytes | None, new: bytes, number: int) -> bytes:
         """Move the pointer if it still is `old` and its number below `number`.
 
-        Give the pointer as it is afterwards: `new` means that it has moved.
+        Give the pointer as it is afterwards: `new` means that it has moved. Where there are
+        replicas, what was written before is first on one of each primary, so that no failover
+        leaves a pointer to blobs that are lost.
         """
+        self._await_replicas()
         with self._asking():
             found = self._link.eval(_SWAP, 1, self.keys.live, old or b"", new, number)
-            return bytes(found)
+        self._await_replicas()
+        return bytes(found)
 
     def give_notice(self, pointer: bytes) -> None:
         """Tell the gateways of a moved pointer; a hint only, as they poll."""
@@ -125,6 +132,21 @@ class Mirror:
                 nodes = [self._link.info("memory")]
         policies = {str(node.get("maxmemory_policy", KEPT_POLICY)) for node in nodes}
         return sorted(policies - {KEPT_POLICY})
+
+    def _await_replicas(self) -> None:
+        """Wait a while until a replica of each primary has all that was written here.
+
+        No promise: one that stays behind holds up no push, as `restore` can mend what is lost.
+        """
+        with self._asking():
+            if not isinstance(self._link, redis.RedisCluster):
+                if self._link.info("replication").get("connected_slaves"):
+                    self._link.execute_command("WAIT", 1, REPLICATION_MS)
+                return
+            for node in self._link.get_primaries():
+                told = self._link.info("replication", target_nodes=[node])
+                if told.get("connected_slaves"):
+                    self._link.execute_command("WAIT", 1, REPLICATION_MS, target_nodes=[node])
 
     def _pipeline(self, commands: Iterable[tuple[Any, ...]]) -> list[Any]:
         with self._asking():
