@@ -15,6 +15,7 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from compiler.commands import (
+    access,
     explaining,
     keys,
     packages,
@@ -79,6 +80,7 @@ _COMMANDS: tuple[tuple[str, Callable[..., Any]], ...] = (
     ("sign", signatures.sign),
     ("verify", signatures.verify),
     ("patch", patches.patch),
+    ("redis-acl", access.redis_acl),
 )
 for _name, _command in _COMMANDS:
     app.command(_name)(_command)

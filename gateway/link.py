@@ -81,13 +81,16 @@ def parse_url(url: str) -> Address:
     return address
 
 
-def connect_async(address: Address, *, timeout_seconds: float, replicas: bool = False) -> AsyncLink:
+def connect_async(
+    address: Address, *, timeout_seconds: float, once: bool = False, replicas: bool = False
+) -> AsyncLink:
     """Make a client for the event loop; it connects at its first command, and reconnects.
 
+    It repeats once what was not answered, but for one that sends all `once`.
     It speaks to primaries. With `replicas` it reads from replicas, where there are any: late, and
     perhaps without what is new.
     """
-    limits = _limits(timeout_seconds) | {"retry": Retry(NoBackoff(), 1)}
+    limits = _limits(timeout_seconds) | {"retry": Retry(NoBackoff(), 0 if once else 1)}
     if address.kind is Kind.CLUSTER:
         link = redis.asyncio.RedisCluster(
             startup_nodes=[redis.asyncio.cluster.ClusterNode(*node) for node in address.nodes],
@@ -119,7 +122,9 @@ def connect_async(address: Address, *, timeout_seconds: float, replicas: bool = 
             **_files(address),
         )
         return found
-    return connect_node(address, None, timeout_seconds=timeout_seconds)
+    single = connect_node(address, None, timeout_seconds=timeout_seconds)
+    single.set_retry(limits["retry"])
+    return single
 
 
 def connect_node(

@@ -44,6 +44,7 @@ class Mirror:
 
     def __init__(self, link: SyncLink, workspace: str) -> None:
         self._link: Any = link  # redis-py's types leave open whether a call is awaited
+        self._is_cluster = isinstance(link, redis.RedisCluster)
         self.keys = Keys(workspace)
         self.host = _host(link)
 
@@ -125,7 +126,7 @@ class Mirror:
     def evicting_policies(self) -> list[str]:
         """Give the eviction policies, of any server here, that may delete keys."""
         with self._asking():
-            if isinstance(self._link, redis.RedisCluster):
+            if self._is_cluster:
                 told = self._link.info("memory", target_nodes=redis.RedisCluster.PRIMARIES)
                 nodes = list(told.values()) if "maxmemory_policy" not in told else [told]
             else:
@@ -139,14 +140,12 @@ class Mirror:
         No promise: one that stays behind holds up no push, as `restore` can mend what is lost.
         """
         with self._asking():
-            if not isinstance(self._link, redis.RedisCluster):
-                if self._link.info("replication").get("connected_slaves"):
-                    self._link.execute_command("WAIT", 1, REPLICATION_MS)
-                return
-            for node in self._link.get_primaries():
-                told = self._link.info("replication", target_nodes=[node])
-                if told.get("connected_slaves"):
-                    self._link.execute_command("WAIT", 1, REPLICATION_MS, target_nodes=[node])
+            places: list[dict[str, Any]] = [{}]
+            if self._is_cluster:
+                places = [{"target_nodes": [node]} for node in self._link.get_primaries()]
+            for place in places:
+                if self._link.info("replication", **place).get("connected_slaves"):
+                    self._link.execute_command("WAIT", 1, REPLICATION_MS, **place)
 
     def _pipeline(self, commands: Iterable[tuple[Any, ...]]) -> list[Any]:
         with self._asking():
