@@ -52,8 +52,6 @@ A Cluster none of whose nodes answers raises an exception with a root of its own
 FAILOVER_TRIES = 4
 """How often a command asks Sentinels for a primary while there is none: some 4 seconds."""
 
-_REPLICAS = redis.cluster.LoadBalancingStrategy.ROUND_ROBIN_REPLICAS
-
 
 def parse_url(url: str) -> Address:
     """Read a Redis URL and look into the files that it names.
@@ -81,21 +79,18 @@ def parse_url(url: str) -> Address:
     return address
 
 
-def connect_async(
-    address: Address, *, timeout_seconds: float, once: bool = False, replicas: bool = False
-) -> AsyncLink:
+def connect_async(address: Address, *, timeout_seconds: float, once: bool = False) -> AsyncLink:
     """Make a client for the event loop; it connects at its first command, and reconnects.
 
     It repeats once what was not answered, but for one that sends all `once`.
-    It speaks to primaries. With `replicas` it reads from replicas, where there are any: late, and
-    perhaps without what is new.
+
+    It speaks to primaries only.
     """
     limits = _limits(timeout_seconds) | {"retry": Retry(NoBackoff(), 0 if once else 1)}
     if address.kind is Kind.CLUSTER:
         link = redis.asyncio.RedisCluster(
             startup_nodes=[redis.asyncio.cluster.ClusterNode(*node) for node in address.nodes],
             require_full_coverage=False,  # what lies on other nodes is as good as ever
-            load_balancing_strategy=_REPLICAS if replicas else None,
             **limits,
             **_login(address.login),
             **_files(address, ssl=True),
@@ -112,8 +107,7 @@ def connect_async(
         if address.tls is not None:
             base = _following_async(redis.asyncio.sentinel.SentinelManagedSSLConnection)
             base = _named_async(base, address.tls.server_name)
-        to = known.slave_for if replicas else known.master_for
-        found: AsyncLink = to(
+        found: AsyncLink = known.master_for(
             address.service,
             connection_class=base,
             db=address.db,

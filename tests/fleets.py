@@ -108,12 +108,13 @@ def sentinel_fleet(folder: Path, arguments: Sequence[str] = ()) -> Iterator[Flee
         yield fleet
 
 
-def _start_sentinel(stack: ExitStack, folder: Path, primary: int) -> int:
+def _start_sentinel(stack: ExitStack, folder: Path, primary: int, tls: Sequence[str] = ()) -> int:
     folder.mkdir(parents=True)
     port = processes.free_port()
     config = folder / "sentinel.conf"
+    ports = f"port 0\ntls-port {port}" if tls else f"port {port}"
     config.write_text(
-        f"port {port}\nbind 127.0.0.1\ndir {folder}\n"
+        f"{ports}\n" + "".join(f"{line}\n" for line in tls) + f"bind 127.0.0.1\ndir {folder}\n"
         f"sentinel monitor {SERVICE} 127.0.0.1 {primary} 2\n"
         f"sentinel down-after-milliseconds {SERVICE} {DOWN_MS}\n"
         f"sentinel failover-timeout {SERVICE} 4000\n"
@@ -128,7 +129,8 @@ def _start_sentinel(stack: ExitStack, folder: Path, primary: int) -> int:
     def answers() -> bool:
         if process.poll() is not None:
             pytest.skip(f"This redis-server starts no Sentinel: see {folder / 'sentinel.log'}.")
-        with redis.Redis(port=port) as client, suppress(redis.RedisError, OSError):
+        plain = {} if not tls else {"ssl": True, "ssl_cert_reqs": "none"}
+        with redis.Redis(port=port, **plain) as client, suppress(redis.RedisError, OSError):
             return bool(client.ping())
         return False
 
@@ -173,3 +175,43 @@ def _seen_replicas(client: redis.Redis) -> int:
     told: Any = client.execute_command("CLUSTER", "SLOTS")
     rows = told if isinstance(told, list) else []
     return sum(len(row) - 3 for row in rows)
+
+
+@contextmanager
+def tls_one(folder: Path, files: Sequence[str]) -> Iterator[str]:
+    """Run one server that speaks TLS, beside plain on another port; give its URL."""
+    with _tls_server(folder, files) as (_, port):
+        yield f"rediss://127.0.0.1:{port}/0"
+
+
+@contextmanager
+def tls_sentinel(folder: Path, files: Sequence[str]) -> Iterator[str]:
+    """Run a server and one Sentinel that speaks nothing but TLS; give their URL."""
+    with _tls_server(folder / "0", files) as (_, port), ExitStack() as stack:
+        lines = [f"{name[2:]} {value}" for name, value in zip(files[::2], files[1::2], strict=True)]
+        sentinel = _start_sentinel(stack, folder / "s", port, lines)
+        yield f"rediss+sentinel://127.0.0.1:{sentinel}/{SERVICE}"
+
+
+@contextmanager
+def tls_cluster(folder: Path, files: Sequence[str]) -> Iterator[str]:
+    """Run a Cluster of one that speaks TLS; give its URL."""
+    with _tls_server(folder, [*files, "--tls-cluster", "yes"], cluster=True) as (server, port):
+        with server.client() as client:
+            client.execute_command("CLUSTER", "ADDSLOTS", *range(CLUSTER_SLOTS))
+            wait_until(lambda: processes._cluster_is_whole(client, 1), "it is whole")
+        yield f"rediss+cluster://127.0.0.1:{port}"
+
+
+@contextmanager
+def _tls_server(
+    folder: Path, files: Sequence[str], *, cluster: bool = False
+) -> Iterator[tuple[RedisServer, int]]:
+    port = processes.free_port(10_000)
+    arguments = ("--tls-port", str(port), *files)
+    server = RedisServer(folder, cluster=cluster, arguments=arguments)
+    try:
+        server.start()
+        yield server, port
+    finally:
+        server.stop()
