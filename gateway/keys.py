@@ -9,6 +9,8 @@ script names more than one of them.
     tg:W:gateways          sorted set of gateway names, scored by when they were last heard (s)
     tg:W:gateway:<name>    what a gateway says of itself, as JSON, expiring
     tg:W:notice            the channel on which a moved pointer is announced
+
+Who may do what with them stands in rights.py: a new kind of key is a row there, too.
 """
 
 

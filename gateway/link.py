@@ -22,6 +22,14 @@ from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.exceptions import RedisClusterException
 
 from gateway.errors import StoreError
+from gateway.redis_connection import (
+    Sentinels,
+    SyncSentinels,
+    following_async,
+    following_sync,
+    named_async,
+    named_sync,
+)
 from gateway.redis_url import Address, Kind, Login, Node, read_url
 
 __all__ = [
@@ -96,17 +104,17 @@ def connect_async(address: Address, *, timeout_seconds: float, once: bool = Fals
             **_files(address, ssl=True),
         )
         if address.tls is not None and address.tls.server_name:
-            name = _named_async(redis.asyncio.connection.SSLConnection, address.tls.server_name)
+            name = named_async(redis.asyncio.connection.SSLConnection, address.tls.server_name)
             link.connection_kwargs["connection_class"] = name
             for node in link.startup_nodes:
                 node.connection_class = name
         return link
     if address.kind is Kind.SENTINEL:
         known = sentinels(address, timeout_seconds=timeout_seconds)
-        base = _following_async(redis.asyncio.sentinel.SentinelManagedConnection)
+        base = following_async(redis.asyncio.sentinel.SentinelManagedConnection)
         if address.tls is not None:
-            base = _following_async(redis.asyncio.sentinel.SentinelManagedSSLConnection)
-            base = _named_async(base, address.tls.server_name)
+            base = following_async(redis.asyncio.sentinel.SentinelManagedSSLConnection)
+            base = named_async(base, address.tls.server_name)
         found: AsyncLink = known.master_for(
             address.service,
             connection_class=base,
@@ -116,18 +124,25 @@ def connect_async(address: Address, *, timeout_seconds: float, once: bool = Fals
             **_files(address),
         )
         return found
-    single = connect_node(address, None, timeout_seconds=timeout_seconds)
-    single.set_retry(limits["retry"])
-    return single
+    return connect_node(address, None, timeout_seconds=timeout_seconds, once=once)
 
 
 def connect_node(
-    address: Address, node: Node | None, *, timeout_seconds: float, of_sentinel: bool = False
+    address: Address,
+    node: Node | None,
+    *,
+    timeout_seconds: float,
+    of_sentinel: bool = False,
+    once: bool = False,
 ) -> NodeLink:
-    """Make a client for one server behind the address: the only one, if no node is named."""
+    """Make a client for one server behind the address: the only one, if no node is named.
+
+    It repeats once what was not answered, but for one that sends all `once`.
+    """
     login = address.sentinel_login if of_sentinel else address.login
     settings: dict[str, Any] = _limits(timeout_seconds) | _login(login)
-    settings |= {"retry": Retry(NoBackoff(), 1), "db": 0 if of_sentinel else address.db}
+    settings |= {"retry": Retry(NoBackoff(), 0 if once else 1)}
+    settings["db"] = 0 if of_sentinel else address.db
     if address.path:
         settings |= {
             "connection_class": redis.asyncio.UnixDomainSocketConnection,
@@ -137,7 +152,7 @@ def connect_node(
         host, port = node or address.nodes[0]
         settings |= {"host": host, "port": port} | _files(address)
         if address.tls is not None:
-            settings["connection_class"] = _named_async(
+            settings["connection_class"] = named_async(
                 redis.asyncio.connection.SSLConnection, address.tls.server_name
             )
         if address.kind is Kind.CLUSTER:
@@ -147,9 +162,9 @@ def connect_node(
 
 def sentinels(address: Address, *, timeout_seconds: float) -> redis.asyncio.sentinel.Sentinel:
     """Make a client for the Sentinels of the address."""
-    known = redis.asyncio.sentinel.Sentinel([])  # type: ignore[no-untyped-call]
+    known = Sentinels([])  # type: ignore[no-untyped-call]
     known.sentinels = [
-        connect_node(address, node, timeout_seconds=timeout_seconds, of_sentinel=True)
+        connect_node(address, node, timeout_seconds=timeout_seconds, of_sentinel=True, once=True)
         for node in address.nodes
     ]
     return known
@@ -162,7 +177,7 @@ def connect_sync(address: Address, *, timeout_seconds: float) -> SyncLink:
     """
     settings: dict[str, Any] = _limits(timeout_seconds) | _login(address.login) | _files(address)
     if address.tls is not None:
-        settings["connection_class"] = _named_sync(
+        settings["connection_class"] = named_sync(
             redis.connection.SSLConnection, address.tls.server_name
         )
     if address.kind is Kind.CLUSTER:
@@ -202,12 +217,12 @@ def _connect_sentinel(
     address: Address, settings: dict[str, Any], limits: dict[str, Any]
 ) -> SyncLink:
     of_sentinel = limits | _login(address.sentinel_login) | _files(address)
-    base = _following_sync(redis.sentinel.SentinelManagedConnection)
+    base = following_sync(redis.sentinel.SentinelManagedConnection)
     if address.tls is not None:
         of_sentinel["connection_class"] = settings["connection_class"]
-        base = _following_sync(redis.sentinel.SentinelManagedSSLConnection)
-        base = _named_sync(base, address.tls.server_name)
-    known = redis.sentinel.Sentinel([])  # type: ignore[no-untyped-call]
+        base = following_sync(redis.sentinel.SentinelManagedSSLConnection)
+        base = named_sync(base, address.tls.server_name)
+    known = SyncSentinels([])  # type: ignore[no-untyped-call]
     known.sentinels = [
         redis.Redis.from_pool(redis.ConnectionPool(host=host, port=port, **of_sentinel))
         for host, port in address.nodes
@@ -240,61 +255,3 @@ def _files(address: Address, **more: Any) -> dict[str, Any]:
         return {}
     files = {"ssl_ca_certs": tls.ca, "ssl_certfile": tls.cert, "ssl_keyfile": tls.key}
     return {name: file or None for name, file in files.items()} | more
-
-
-def _named_async(base: Any, name: str) -> Any:
-    """Make connections that expect a name in the server's certificate, if it is not the host's."""
-    if not name:
-        return base
-
-    class Named(base):  # type: ignore[misc]
-        def _connection_arguments(self) -> dict[str, Any]:
-            return {**super()._connection_arguments(), "server_hostname": name}
-
-    return Named
-
-
-def _named_sync(base: Any, name: str) -> Any:
-    if not name:
-        return base
-
-    class Named(base):  # type: ignore[misc]
-        host: str
-
-        def _wrap_socket_with_ssl(self, sock: Any) -> Any:
-            host, self.host = self.host, name
-            try:
-                return super()._wrap_socket_with_ssl(sock)
-            finally:
-                self.host = host
-
-    return Named
-
-
-# When a command fails, redis-py 8.1 connects again to the server that was, past the Sentinels.
-
-
-def _following_async(base: Any) -> Any:
-    """Make connections that ask the Sentinels each time that they connect."""
-
-    class Following(base):  # type: ignore[misc]
-        async def connect_to(self, address: Node) -> None:
-            self.host, self.port = address
-            await super().connect_check_health(check_health=False, retry_socket_connect=False)
-
-        async def connect_check_health(self, *_: bool, **__: bool) -> None:
-            await self.connect()
-
-    return Following
-
-
-def _following_sync(base: Any) -> Any:
-    class Following(base):  # type: ignore[misc]
-        def connect_to(self, address: Node) -> None:
-            self.host, self.port = address
-            super().connect_check_health(check_health=False, retry_socket_connect=False)
-
-        def connect_check_health(self, *_: bool, **__: bool) -> None:
-            self.connect()
-
-    return Following

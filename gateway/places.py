@@ -78,13 +78,15 @@ class ClusterPlaces:
 
     def nodes(self) -> set[Node]:
         """Give all servers."""
-        return set(self._known)
+        return set(self._known)  # with those of the address while nobody has told
 
     async def refresh(self) -> None:
         """Ask the nodes in turn, those of the address last; a replica that failed is left out."""
         last: Exception | None = None
         for node in dict.fromkeys((*self._known, *self._address.nodes)):
-            link: Any = connect_node(self._address, node, timeout_seconds=self._timeout)
+            # Should it be silent, the next time begins with another, even if this time is cut off.
+            self._known = [each for each in self._known if each != node] + [node]
+            link: Any = connect_node(self._address, node, timeout_seconds=self._timeout, once=True)
             try:
                 told = await link.execute_command("CLUSTER", "SLOTS")
             except RedisFault as fault:
@@ -106,7 +108,7 @@ class ClusterPlaces:
             slots[first : last + 1] = [holders] * (last + 1 - first)
             known |= dict.fromkeys(holders)
         self._slots = slots
-        self._known = list(known)
+        self._known = list(known)  # who told first, as it answers
 
 
 def _node(told: Any) -> Node:

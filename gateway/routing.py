@@ -26,8 +26,12 @@ from gateway.reader import ROUND_TRIP_SECONDS, NodeReader, Reader, Trip, Value
 NODE_SECONDS = 0.5
 """When a silent server is given up: another may have the key."""
 
-REFRESH_SECONDS = 10.0
-"""While keys are read, where they are is asked so often; a move is heard of by a failure."""
+REFRESH_SECONDS = 5.0
+"""While keys are read, where they are is asked so often: a replica may be back. What moved is
+heard of by a failure."""
+
+TELL_SECONDS = 0.25
+"""When somebody who should tell where keys are is given up: others know it, too."""
 
 HURRIED_SECONDS = 0.2
 """After failures it is asked at most so often."""
@@ -40,8 +44,8 @@ def reader_of(address: Address) -> Reader:
     if address.kind is Kind.ONE:
         return NodeReader(connect_node(address, None, timeout_seconds=ROUND_TRIP_SECONDS))
     if address.kind is Kind.SENTINEL:
-        return RoutedReader(address, SentinelPlaces(address, NODE_SECONDS))
-    return RoutedReader(address, ClusterPlaces(address, NODE_SECONDS))
+        return RoutedReader(address, SentinelPlaces(address, TELL_SECONDS))
+    return RoutedReader(address, ClusterPlaces(address, TELL_SECONDS))
 
 
 class _Part:

@@ -3,7 +3,7 @@
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ class Fleet:
     def __init__(self, url: str, servers: Sequence[RedisServer]) -> None:
         self.url = url
         self.servers = list(servers)
+        self.calm: Callable[[], bool] = lambda: True
+        """Whether those who promote see nothing wrong."""
 
     def primary(self, key: str) -> RedisServer:
         """Give the server that holds a key now."""
@@ -75,9 +77,9 @@ class Fleet:
                         for each in states
                     ):
                         return False
-            return True
+            return self.calm()
 
-        wait_until(settled, "the replicas have everything", 30)
+        wait_until(settled, "the replicas have everything", 60)
 
 
 @contextmanager
@@ -104,8 +106,17 @@ def sentinel_fleet(folder: Path, arguments: Sequence[str] = ()) -> Iterator[Flee
         wait_until(all_known, "the Sentinels know each other and the replicas", 30)
         hosts = ",".join(f"127.0.0.1:{port}" for port in ports)
         fleet = Fleet(f"redis+sentinel://{hosts}/{SERVICE}", servers)
+        fleet.calm = lambda: all(_sees_nothing_wrong(port) for port in ports)
         fleet.settle(2)
         yield fleet
+
+
+def _sees_nothing_wrong(port: int) -> bool:
+    with redis.Redis(port=port, socket_timeout=5) as client:
+        primary: Any = client.sentinel_master(SERVICE)
+        replicas: Any = client.sentinel_slaves(SERVICE)
+    links = [each["master-link-status"] for each in replicas if each["flags"] == "slave"]
+    return bool(primary["flags"] == "master" and links == ["ok"] * 2)
 
 
 def _start_sentinel(stack: ExitStack, folder: Path, primary: int, tls: Sequence[str] = ()) -> int:

@@ -1,7 +1,9 @@
 """The least rights suffice: under them alone everything works, and nothing beside it does."""
 
+import os
 import shlex
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -165,6 +167,30 @@ def test_every_kind_of_key_has_a_right() -> None:
         assert any(
             name == each or (each.endswith("*") and name.startswith(each[:-1])) for each in patterns
         ), f"{name} has no row in RIGHTS"
+
+
+def test_the_command_prints_these_lines(tmp_path: Path) -> None:
+    """`tidegate redis-acl` asks no Redis, prints what to paste, and refuses what it cannot mean."""
+    said = acl(tmp_path, "--redis", "redis+cluster://nowhere")
+    assert said.stdout.splitlines() == [
+        acl_line(role, f"demo-{role.value}", "demo", Kind.CLUSTER) for role in Role
+    ]
+    said = acl(tmp_path, "--redis", "redis+sentinel://me:s3cret@h/main", "--sentinel")
+    assert said.stdout.count("+sentinel|masters") == 2
+    assert "s3cret" not in said.stdout + said.stderr
+    for wrong in (["--sentinel"], ["--gateway-user", "a b"], ["--redis", "redis://u:s3cret@:x"]):
+        said = acl(tmp_path, *wrong)
+        assert said.returncode == 2
+        assert "s3cret" not in said.stdout + said.stderr
+
+
+def acl(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command where no setting of this machine counts."""
+    command = [sys.executable, "-m", "compiler.cli", "redis-acl", "--workspace", "demo", *arguments]
+    kept = {name: text for name, text in os.environ.items() if not name.startswith("TIDEGATE_")}
+    return subprocess.run(
+        command, cwd=processes.ROOT, env=kept, capture_output=True, text=True, check=False
+    )
 
 
 def test_lines_read_as_one_writes_them() -> None:
