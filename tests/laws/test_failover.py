@@ -28,7 +28,7 @@ from publishing import COFFEE, KEYS, Workshop, image_of, plan_files, publisher_k
 
 STREAMS = 3
 SOAK = "TIDEGATE_SOAK" in os.environ
-ROUNDS = 6 if SOAK else 1
+ROUNDS = 4 if SOAK else 1
 MEMBERS = 20_000
 STALE_SECONDS = 3.0
 KNOWN_AGAIN_SECONDS = 3.0
