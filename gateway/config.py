@@ -48,7 +48,12 @@ LISTEN = Variable("TIDEGATE_LISTEN", "127.0.0.1:8080", "HOST:PORT for clients")
 ADMIN_LISTEN = Variable(
     "TIDEGATE_ADMIN_LISTEN", "127.0.0.1:9080", "HOST:PORT for health and metrics"
 )
-REDIS = Variable("TIDEGATE_REDIS", "redis://127.0.0.1:6379/0", "Redis, or redis+cluster://…")
+REDIS = Variable(
+    "TIDEGATE_REDIS",
+    "redis://127.0.0.1:6379/0",
+    "Redis: redis://, unix://, redis+sentinel://HOST,HOST/SERVICE or redis+cluster://HOST,HOST; "
+    "with TLS rediss://, rediss+sentinel:// or rediss+cluster://, and ?ca=FILE",
+)
 STORE = Variable(
     "TIDEGATE_STORE", "", "the store, a folder or a bucket's URL; used to start without Redis"
 )

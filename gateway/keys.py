@@ -19,6 +19,8 @@ Sums that all gateways add to (sums.py); a day is written as 20261122, in UTC:
     tg:W:reports:<app>:<release>:<event>     HyperLogLog of hashed subjects
 
 They are forgotten CENSUS_DAYS and REPORTS_DAYS after they were added to last.
+
+Who may do what with them stands in rights.py: a new kind of key is a row there, too.
 """
 
 CENSUS_DAYS = 8

@@ -107,6 +107,12 @@ class _Trip:
         self.left -= len(values)
         self._lookup.arrived(self._answers[begin : begin + len(values)], values, not self.left)
 
+    def take_some(self, places: Sequence[int], values: Sequence[Value]) -> None:
+        """Take values in any order."""
+        self.left -= len(values)
+        answers = [self._answers[place] for place in places]
+        self._lookup.arrived(answers, values, not self.left)
+
     def fail(self, why: str) -> None:
         """Give up."""
         self._lookup.failed(self._answers[-self.left :], why)

@@ -5,9 +5,15 @@ from collections.abc import Callable
 from itertools import cycle
 from typing import NoReturn
 
-import redis.asyncio
-
-from gateway.link import Address, AsyncLink, RedisFault, connect_async
+from gateway.link import (
+    Address,
+    AsyncLink,
+    Kind,
+    Node,
+    RedisFault,
+    connect_async,
+    connect_node,
+)
 
 TIMEOUT_SECONDS = 2.0
 PING_SECONDS = 15.0
@@ -18,7 +24,8 @@ MAX_WAIT_SECONDS = 5.0
 async def listen(address: Address, channel: str, heard: Callable[[], None]) -> NoReturn:
     """Call `heard` for each notice, and after each reconnection, as some may have been missed.
 
-    A Cluster passes notices on to all its nodes, so that a plain connection to any one will do.
+    A Cluster passes notices on to all its nodes, so that a plain connection to any one will do;
+    what Sentinels watch passes them from the primary to its replicas, so that the primary is asked.
     """
     wait = FIRST_WAIT_SECONDS
     nodes = cycle(address.nodes or (("", 0),))
@@ -42,15 +49,7 @@ async def listen(address: Address, channel: str, heard: Callable[[], None]) -> N
             await link.aclose()
 
 
-def _connect(address: Address, node: tuple[str, int]) -> redis.asyncio.Redis:
-    if address.cluster:
-        return redis.asyncio.Redis(
-            host=node[0],
-            port=node[1],
-            socket_timeout=TIMEOUT_SECONDS,
-            socket_connect_timeout=TIMEOUT_SECONDS,
-            **address.options,
-        )
-    link: AsyncLink = connect_async(address, timeout_seconds=TIMEOUT_SECONDS)
-    assert isinstance(link, redis.asyncio.Redis)
-    return link
+def _connect(address: Address, node: Node) -> AsyncLink:
+    if address.kind is Kind.CLUSTER:
+        return connect_node(address, node, timeout_seconds=TIMEOUT_SECONDS)
+    return connect_async(address, timeout_seconds=TIMEOUT_SECONDS)

@@ -1,8 +1,8 @@
-"""How buckets are read from Redis: many in one round trip, each handed on as it arrives.
+"""How buckets are read from one Redis: many in one round trip, each handed on as it arrives.
 
-From one Redis: MGETs in a row on one connection. redis-py connects (URL, TLS, passwords, database)
-and hands its socket over: to ask by itself it takes some 20 µs a bucket more. On a Cluster no
-command may name two slots: there redis-py makes one pipeline of single reads a node.
+MGETs in a row on one connection. redis-py connects (TLS, user and password, database, socket) and
+hands its socket over: to ask by itself it takes some 20 µs a bucket more. routing.py makes of such
+readers one for all servers of a Cluster, or of what Sentinels watch.
 """
 
 import asyncio
@@ -10,11 +10,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, Protocol, cast
 
-import redis.asyncio
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-
-from gateway.link import AsyncLink
+from gateway.link import NodeLink
 from gateway.resp import BrokenReplyError, mget, read_head, read_values
 
 ROUND_TRIP_SECONDS = 1.0
@@ -36,6 +32,14 @@ class Trip(Protocol):
 
     def take(self, values: Sequence[Value]) -> None:
         """Take the next values in the order of the keys, None for a missing one's."""
+        ...
+
+    def take_some(self, places: Sequence[int], values: Sequence[Value]) -> None:
+        """Take the values of the keys at these places of what was wanted first, in any order.
+
+        Who uses this for some uses it for all, and puts the reason in the place of a value that
+        does not come.
+        """
         ...
 
     def fail(self, why: str) -> None:
@@ -62,18 +66,13 @@ class Reader(Protocol):
         ...
 
 
-def reader_of(link: AsyncLink) -> Reader:
-    """Make the reader for one Redis, or for a Cluster."""
-    # A connection that died while idle is worth one more try, at once; more is the breaker's.
-    link.set_retry(Retry(NoBackoff(), 1))
-    return SingleReader(link) if isinstance(link, redis.asyncio.Redis) else ClusterReader(link)
-
-
-class SingleReader:
+class NodeReader:
     """One connection, made when it is needed; it is the protocol of its own transport."""
 
-    def __init__(self, link: redis.asyncio.Redis) -> None:
+    def __init__(self, link: NodeLink, patience_seconds: float = 0.0) -> None:
+        """Give a silent Redis up after `patience_seconds`, else after ROUND_TRIP_SECONDS."""
         self._link = link
+        self._patience = patience_seconds or ROUND_TRIP_SECONDS
         self._under_way: deque[Trip] = deque()
         self._begun = False  # the answer to the first one: its head has come
         self._kept = b""
@@ -94,7 +93,12 @@ class SingleReader:
             return
         self._transport.write(mget(trip.wanted()))
         if self._watch is None:
-            self._look_in(ROUND_TRIP_SECONDS)
+            self._look_in(self._patience)
+
+    @property
+    def busy(self) -> bool:
+        """Whether answers are still to come."""
+        return bool(self._under_way)
 
     async def close(self) -> None:
         """Forget what is under way, and close."""
@@ -182,7 +186,7 @@ class SingleReader:
 
     async def _connect_and_ask(self) -> None:
         try:
-            async with asyncio.timeout(ROUND_TRIP_SECONDS):
+            async with asyncio.timeout(self._patience):
                 if self._connection is not None:
                     await self._connection.disconnect(nowait=True)
                 pool: Any = self._link.connection_pool
@@ -203,7 +207,7 @@ class SingleReader:
         for trip in self._under_way:
             transport.write(mget(trip.wanted()))
         if self._watch is None:
-            self._look_in(ROUND_TRIP_SECONDS)
+            self._look_in(self._patience)
 
     def _give_up(self, why: str) -> None:
         self._begun = False
@@ -220,40 +224,7 @@ class SingleReader:
         if not self._under_way or self._transport is None:
             return
         silent = asyncio.get_running_loop().time() - self._moved
-        if silent < ROUND_TRIP_SECONDS:
-            self._look_in(ROUND_TRIP_SECONDS - silent)
+        if silent < self._patience:
+            self._look_in(self._patience - silent)
         else:
             self._transport.abort()
-
-
-class ClusterReader:
-    """A pipeline of single reads a round trip, which redis-py splits over the nodes."""
-
-    def __init__(self, link: AsyncLink) -> None:
-        self._link = link
-        self._under_way: set[asyncio.Task[None]] = set()
-
-    def fetch(self, trip: Trip) -> None:
-        """Begin a round trip."""
-        task = asyncio.get_running_loop().create_task(self._ask(trip))
-        self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
-
-    async def close(self) -> None:
-        """Forget what is under way, and close."""
-        for task in self._under_way:
-            task.cancel()
-        await asyncio.gather(*self._under_way, return_exceptions=True)
-        await self._link.aclose()
-
-    async def _ask(self, trip: Trip) -> None:
-        try:
-            async with asyncio.timeout(ROUND_TRIP_SECONDS):
-                pipeline = self._link.pipeline(transaction=False)
-                for key in trip.wanted():
-                    pipeline.get(key)
-                values: list[Value] = await pipeline.execute(raise_on_error=False)
-        except Exception as fault:  # noqa: BLE001 - law 9: whatever it is, no check fails of it
-            trip.fail(str(fault) or type(fault).__name__)
-        else:
-            trip.take(values)

@@ -25,7 +25,7 @@ from gateway.listener import Listener, bind
 from gateway.lookup import Lookup
 from gateway.notice import listen
 from gateway.quick import Quick
-from gateway.reader import ROUND_TRIP_SECONDS, reader_of
+from gateway.routing import reader_of
 from gateway.server import ClientServer
 from gateway.sums import Sums
 from gateway.waiting import Waiting, watch
@@ -51,7 +51,7 @@ class Service:
         self._link = connect_async(config.redis, timeout_seconds=FOLLOW_TIMEOUT_SECONDS)
         self.follower = Follower(config, self._link, keys, self.counts)
         self._lookup = Lookup(
-            reader_of(connect_async(config.redis, timeout_seconds=ROUND_TRIP_SECONDS)),
+            reader_of(config.redis),
             keys,
             self.counts.lookups,
             timeout_seconds=config.lookup_timeout_ms / 1000,

@@ -33,8 +33,8 @@ from gateway.link import connect_async
 from gateway.lookup import Answer, Lookup
 from gateway.metrics import Metrics
 from gateway.quick import Connection, Quick
-from gateway.reader import reader_of
 from gateway.request import parse_body
+from gateway.routing import reader_of
 from gateway.snapshot import NO_LISTS, Snapshot, build
 from gateway.waiting import Waiting
 from loadtest import plans
@@ -238,7 +238,7 @@ def _whole(snapshot: Snapshot, buckets: Buckets, requests: Sequence[bytes]) -> f
     link = connect_async(config.redis, timeout_seconds=1)  # which connects when it is used: never
     follower = Follower(config, link, keys, metrics)
     follower.snapshot = snapshot
-    lookup = Lookup(reader_of(link), keys, metrics.lookups, timeout_seconds=1, limit=1)
+    lookup = Lookup(reader_of(config.redis), keys, metrics.lookups, timeout_seconds=1, limit=1)
     _remember(lookup, snapshot, buckets, requests)
     quick = Quick(follower, lookup, metrics, Waiting(1), _handed_over)
     connection, transport = Connection(quick), _Written()

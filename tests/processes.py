@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -56,9 +56,13 @@ def wait_until(holds: Callable[[], Any], what: str, seconds: float = START_SECON
 class RedisServer:
     """A redis-server of one's own on a free port, keeping nothing on disk."""
 
-    def __init__(self, folder: Path, *, cluster: bool = False) -> None:
+    def __init__(
+        self, folder: Path, *, cluster: bool = False, arguments: Sequence[str] = ()
+    ) -> None:
+        """`arguments` are further ones of redis-server."""
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
+        self.arguments = tuple(arguments)
         self.cluster = cluster
         self.port = free_port(10_000 if cluster else 0)
         self.url = f"redis://127.0.0.1:{self.port}/0"
@@ -70,6 +74,7 @@ class RedisServer:
         command += ["--save", "", "--appendonly", "no", "--dir", str(self.folder)]
         if self.cluster:
             command += ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"]
+        command += self.arguments
         with (self.folder / "redis.log").open("ab") as output:
             self._process = subprocess.Popen(command, stdout=output, stderr=output)
         wait_until(self._answers, f"Redis answers on port {self.port}")

@@ -18,8 +18,9 @@ LEAST = {"TIDEGATE_WORKSPACE": "demo"}
 SAME = "it is the same as TIDEGATE_LISTEN. Give it another port."
 EMPTY = "there is no key in it. Unset it to trust any key, or add name:base64."
 NO_URL = (
-    "'http' is no Redis URL. Write redis://HOST:PORT/0, rediss://…, "
-    "unix:///PATH or redis+cluster://HOST:PORT."
+    "http:// is no Redis URL. Write redis://HOST:PORT/0, unix:///PATH, "
+    "redis+sentinel://HOST:PORT,HOST:PORT/SERVICE or redis+cluster://HOST:PORT,HOST:PORT; with TLS "
+    "rediss://…, rediss+sentinel://… or rediss+cluster://…."
 )
 NO_KEY = (
     "Trusted keys, line 1: what follows ann: is not 32 bytes in base64. "
@@ -41,7 +42,7 @@ def test_a_workspace_is_all_that_must_be_set() -> None:
     config = read_config(LEAST)
     assert config.listen == Endpoint("127.0.0.1", 8080)
     assert config.admin_listen == Endpoint("127.0.0.1", 9080)
-    assert config.redis.url == "redis://127.0.0.1:6379/0"
+    assert config.redis.shown == "redis://127.0.0.1:6379/0"
     assert config.cache == Path(".tidegate/gateway/demo")
     assert config.store is None
     assert config.trusted == ()

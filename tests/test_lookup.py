@@ -18,11 +18,12 @@ from gateway.check import Check
 from gateway.errors import FormatError
 from gateway.hashing import id_hash, id_seed
 from gateway.keys import Keys
-from gateway.link import connect_async, parse_url
+from gateway.link import parse_url
 from gateway.lookup import BATCH, ROUND_TRIPS, Lookup
 from gateway.metrics import Lookups
-from gateway.reader import Trip, reader_of
+from gateway.reader import Trip
 from gateway.request import parse_body
+from gateway.routing import reader_of
 from gateway.snapshot import Snapshot
 from in_process import snapshot_of
 from processes import RedisServer, redis_server
@@ -354,5 +355,5 @@ async def test_redis_killed_hung_emptied_and_back(server: RedisServer, made: Mad
 
 def real_lookup(server: RedisServer) -> Lookup:
     """Make a Lookup over a real Redis; the time-out is long, as the test machine is slow."""
-    link = connect_async(parse_url(server.url), timeout_seconds=1.0)
-    return Lookup(reader_of(link), KEYS, Lookups(), timeout_seconds=0.3, limit=1_000)
+    reader = reader_of(parse_url(server.url))
+    return Lookup(reader, KEYS, Lookups(), timeout_seconds=0.3, limit=1_000)

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-import gateway.reader
 import processes
 from gateway.link import connect_async, parse_url
-from gateway.reader import LOST, Reader, Value, reader_of
+from gateway.reader import LOST, Reader, Value
+from gateway.routing import reader_of
 from processes import RedisServer, redis_server
 
 PASSWORD = "s3cret"
@@ -36,6 +36,15 @@ class Asked:
     def take(self, values: Sequence[Value]) -> None:
         """Remember values."""
         self.values += values
+        self.left -= len(values)
+        if not self.left:
+            self.done.set()
+
+    def take_some(self, places: Sequence[int], values: Sequence[Value]) -> None:
+        """Remember values at their places."""
+        self.values = self.values or [None] * len(self._keys)
+        for place, each in zip(places, values, strict=True):
+            self.values[place] = each
         self.left -= len(values)
         if not self.left:
             self.done.set()
@@ -73,7 +82,7 @@ def value(at: int) -> bytes:
 @pytest.fixture
 async def reader(server: RedisServer) -> AsyncIterator[Reader]:
     """Read from that Redis."""
-    made = reader_of(connect_async(parse_url(server.url), timeout_seconds=1.0))
+    made = reader_of(parse_url(server.url))
     yield made
     await made.close()
 
@@ -102,7 +111,7 @@ async def test_values_come_in_order(reader: Reader) -> None:
 @pytest.mark.parametrize("pieces", [1, 7, 1_000])
 async def test_an_answer_cut_anywhere_is_the_same(server: RedisServer, pieces: int) -> None:
     """However the network cuts the stream, each value comes once."""
-    made: Any = reader_of(connect_async(parse_url(server.url), timeout_seconds=1.0))
+    made: Any = reader_of(parse_url(server.url))
     received: Callable[[bytes], None] = made.data_received
 
     class Cutting:
@@ -131,7 +140,7 @@ async def test_a_refusal_fails_its_round_trip_alone(server: RedisServer) -> None
         client.acl_setuser("aimed", enabled=True, passwords=[f"+{PASSWORD}"], keys=["k*"])
         client.acl_setuser("aimed", enabled=True, commands=["+mget", "+select", "+client"])
     url = server.url.replace("redis://", f"redis://aimed:{PASSWORD}@")
-    made = reader_of(connect_async(parse_url(url), timeout_seconds=1.0))
+    made = reader_of(parse_url(url))
     refused, good = Asked(["other"]), Asked(["k7"])
     for each in (refused, good):
         made.fetch(each)
@@ -144,14 +153,14 @@ async def test_a_refusal_fails_its_round_trip_alone(server: RedisServer) -> None
 async def test_a_wrong_password_is_a_failure(server: RedisServer) -> None:
     """Who may not connect is told why, and nothing hangs."""
     url = server.url.replace("redis://", "redis://nobody:wrong@")
-    made = reader_of(connect_async(parse_url(url), timeout_seconds=1.0))
+    made = reader_of(parse_url(url))
     assert (await read(made, ["k1"])).why
     await made.close()
 
 
 async def test_the_database_of_the_url_is_read(server: RedisServer) -> None:
     """What redis-py does when it connects holds for what is read behind it."""
-    made = reader_of(connect_async(parse_url(f"{server.url.rstrip('/0')}/3"), timeout_seconds=1.0))
+    made = reader_of(parse_url(f"{server.url.rstrip('/0')}/3"))
     with server.client() as client:
         client.execute_command("COPY", "k5", "moved", "DB", "3")
     assert (await read(made, ["moved", "k5"])).values == [value(5), None]
@@ -197,11 +206,9 @@ async def test_redis_away_fails_at_once(server: RedisServer, reader: Reader) -> 
     assert (await read(reader, ["k1"])).values == [value(1)]
 
 
-async def test_a_silent_redis_is_cut_off(
-    server: RedisServer, reader: Reader, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_silent_redis_is_cut_off(server: RedisServer, reader: Any) -> None:
     """A round trip that gets no answer is given up, and a later one gets its own."""
-    monkeypatch.setattr(gateway.reader, "ROUND_TRIP_SECONDS", 0.2)
+    reader._patience = 0.2
     await read(reader, ["k1"])
     server.signal(signal.SIGSTOP)
     assert (await read(reader, ["k2"], again=False)).why == LOST
@@ -225,7 +232,8 @@ async def test_a_cluster_is_read_from_every_node(tmp_path: Path) -> None:
         link: Any = connect_async(parse_url(url), timeout_seconds=1.0)
         for at in range(30):
             await link.set(f"k{at}", value(at))
-        made = reader_of(link)
+        await link.aclose()
+        made = reader_of(parse_url(url))
         asked = await read(made, [*(f"k{at}" for at in range(30)), "nothing"])
         assert asked.values == [*(value(at) for at in range(30)), None]
         await made.close()

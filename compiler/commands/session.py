@@ -24,7 +24,14 @@ PlanFolder = Annotated[
     Path, typer.Argument(metavar="PLAN", help="The plan's folder.", show_default="this folder")
 ]
 RedisUrl = Annotated[
-    str, typer.Option("--redis", envvar="TIDEGATE_REDIS", help="Where Redis is.", metavar="URL")
+    str,
+    typer.Option(
+        "--redis",
+        envvar="TIDEGATE_REDIS",
+        help="Where Redis is: redis://, unix://, redis+sentinel://HOST,HOST/SERVICE or "
+        "redis+cluster://HOST,HOST; with TLS rediss…, and ?ca=FILE (deploy/README.md).",
+        metavar="URL",
+    ),
 ]
 StorePlace = Annotated[
     str,

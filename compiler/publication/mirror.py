@@ -10,6 +10,7 @@ from itertools import islice
 from typing import Any, TypeVar
 
 import redis
+import redis.sentinel
 
 from gateway.errors import StoreError
 from gateway.keys import Keys
@@ -20,6 +21,9 @@ T = TypeVar("T")
 BATCH_KEYS = 512
 BATCH_BYTES = 4 << 20
 """A pipeline holds at most so many commands, and values of about so many bytes."""
+
+REPLICATION_MS = 1_000
+"""How long a push waits for a primary's replicas, at most, before and after the pointer moves."""
 
 KEPT_POLICY = "noeviction"
 
@@ -40,6 +44,7 @@ class Mirror:
 
     def __init__(self, link: SyncLink, workspace: str) -> None:
         self._link: Any = link  # redis-py's types leave open whether a call is awaited
+        self._is_cluster = isinstance(link, redis.RedisCluster)
         self.keys = Keys(workspace)
         self.host = _host(link)
 
@@ -52,11 +57,15 @@ class Mirror:
     def swap_pointer(self, old: bytes | None, new: bytes, number: int) -> bytes:
         """Move the pointer if it still is `old` and its number below `number`.
 
-        Give the pointer as it is afterwards: `new` means that it has moved.
+        Give the pointer as it is afterwards: `new` means that it has moved. Where there are
+        replicas, what was written before is first on one of each primary, so that no failover
+        leaves a pointer to blobs that are lost.
         """
+        self._await_replicas()
         with self._asking():
             found = self._link.eval(_SWAP, 1, self.keys.live, old or b"", new, number)
-            return bytes(found)
+        self._await_replicas()
+        return bytes(found)
 
     def give_notice(self, pointer: bytes) -> None:
         """Tell the gateways of a moved pointer; a hint only, as they poll."""
@@ -134,13 +143,26 @@ class Mirror:
     def evicting_policies(self) -> list[str]:
         """Give the eviction policies, of any server here, that may delete keys."""
         with self._asking():
-            if isinstance(self._link, redis.RedisCluster):
+            if self._is_cluster:
                 told = self._link.info("memory", target_nodes=redis.RedisCluster.PRIMARIES)
                 nodes = list(told.values()) if "maxmemory_policy" not in told else [told]
             else:
                 nodes = [self._link.info("memory")]
         policies = {str(node.get("maxmemory_policy", KEPT_POLICY)) for node in nodes}
         return sorted(policies - {KEPT_POLICY})
+
+    def _await_replicas(self) -> None:
+        """Wait a while until a replica of each primary has all that was written here.
+
+        No promise: one that stays behind holds up no push, as `restore` can mend what is lost.
+        """
+        with self._asking():
+            places: list[dict[str, Any]] = [{}]
+            if self._is_cluster:
+                places = [{"target_nodes": [node]} for node in self._link.get_primaries()]
+            for place in places:
+                if self._link.info("replication", **place).get("connected_slaves"):
+                    self._link.execute_command("WAIT", 1, REPLICATION_MS, **place)
 
     def _pipeline(self, commands: Iterable[tuple[Any, ...]]) -> list[Any]:
         with self._asking():
@@ -187,7 +209,12 @@ def _host(link: SyncLink) -> str:
     if isinstance(link, redis.RedisCluster):
         nodes = link.nodes_manager.startup_nodes.values()
         return ",".join(sorted(f"{node.host}:{node.port}" for node in nodes))
-    where = link.connection_pool.connection_kwargs
+    pool = link.connection_pool
+    if isinstance(pool, redis.sentinel.SentinelConnectionPool):
+        asked = (each.connection_pool.connection_kwargs for each in pool.sentinel_manager.sentinels)
+        hosts = ",".join(sorted(f"{each['host']}:{each['port']}" for each in asked))
+        return f"{pool.service_name} (Sentinels {hosts})"
+    where = pool.connection_kwargs
     if "path" in where:
         return f"unix://{where['path']}"
     return f"{where.get('host', 'localhost')}:{where.get('port', 6379)}"
