@@ -88,7 +88,7 @@ def test_the_units_are_hardened(name: str) -> None:
 
 
 def test_a_stop_waits_longer_than_the_gateway() -> None:
-    """A gateway is killed by systemd only after the gateway itself would have killed its workers."""
+    """A gateway has killed its workers, if it must, before systemd kills the gateway."""
     found = settings("tidegate-gateway.service")
     drain = re.search(r"TIDEGATE_DRAIN_SECONDS=(\d+)", " ".join(found["Environment"]))
     assert drain is not None
