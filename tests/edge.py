@@ -1,4 +1,4 @@
-"""deploy/nginx as an edge on loopback: the files as they are, but for ports, folders and keys."""
+"""deploy/nginx as an edge on loopback; only what a site sets in tidegate/ differs."""
 
 import os
 import shutil
@@ -20,8 +20,6 @@ from cryptography.x509.oid import NameOID
 from processes import free_port, wait_until
 from tools import DEPLOY, tool
 
-LOGS = "/var/log/nginx/"
-LATE = " buffer=64k flush=5s"
 MAIN = """
 {user}
 worker_processes 1;
@@ -110,11 +108,7 @@ def lay_out(folder: Path, port: int, gateways: Sequence[str], store: Path, secre
     """Install deploy/nginx in a folder, with this site's own values in tidegate/."""
     shutil.copytree(DEPLOY / "nginx/tidegate", folder / "tidegate")
     (folder / "conf.d").mkdir()
-    text = (DEPLOY / "nginx/tidegate.conf").read_text()
-    assert LOGS in text
-    assert LATE in text
-    text = text.replace(LOGS, f"{folder}/").replace(LATE, "")
-    (folder / "conf.d/tidegate.conf").write_text(text)
+    shutil.copy(DEPLOY / "nginx/tidegate.conf", folder / "conf.d")
     user = "user root;" if os.geteuid() == 0 else ""
     (folder / "nginx.conf").write_text(MAIN.format(folder=folder, user=user))
     site = folder / "tidegate"
@@ -125,6 +119,7 @@ def lay_out(folder: Path, port: int, gateways: Sequence[str], store: Path, secre
     assert "127.0.0.1:8080" in line
     lines = [line.replace("127.0.0.1:8080", each) + "\n" for each in gateways]
     (site / "gateways.conf").write_text("".join(lines))
+    (site / "log.conf").write_text(f"access_log {folder}/tidegate.log tidegate;\n")
     (site / "store.conf").write_text(f"root {store};\n")
     if secret:
         text = (site / "signed.conf.example").read_text()
