@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tomllib
 import urllib.request
-from importlib.metadata import distribution, distributions
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from packaging.requirements import Requirement
 import rehearsal
 from epochs import make_epoch
 from gateway.config import VARIABLES
-from processes import Gateway, RedisServer, wait_until
+from installation import NEEDED, Installed, install, needed, normal
+from processes import RedisServer
 from tools import DEPLOY, ROOT, tool
 
 CONTAINER = DEPLOY / "container"
@@ -29,29 +30,6 @@ EXTRAS: dict[str, list[str]] = tomllib.loads((ROOT / "pyproject.toml").read_text
 DEPENDENCIES: list[str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
     "dependencies"
 ]
-
-
-def normal(name: str) -> str:
-    """Give a package's name as PyPI compares names."""
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def needed(*arguments: str) -> dict[str, str]:
-    """Let needed.py select from the lock file: versions, for this machine, by name."""
-    done = subprocess.run(
-        [sys.executable, CONTAINER / "needed.py", *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "--hash=sha256:" in done.stdout
-    found = {}
-    for line in re.findall(r"^[a-z0-9].*?(?= \\$)", done.stdout, re.MULTILINE):
-        requirement = Requirement(line)
-        if requirement.marker is None or requirement.marker.evaluate():
-            found[normal(requirement.name)] = str(requirement.specifier).removeprefix("==")
-    return found
 
 
 def asked_for(wanted: list[str]) -> dict[str, str]:
@@ -83,7 +61,7 @@ def test_only_what_is_named_is_selected() -> None:
     """With --only, neither the gateway's packages nor others come along; a stranger is refused."""
     assert set(needed("--only", "setuptools", "Cython")) == {"setuptools", "cython"}
     refused = subprocess.run(
-        [sys.executable, CONTAINER / "needed.py", "--only", "no-such-package"],
+        [sys.executable, NEEDED, "--only", "no-such-package"],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -93,36 +71,12 @@ def test_only_what_is_named_is_selected() -> None:
     assert "no-such-package is not in requirements.lock. Type: make lock" in refused.stderr
 
 
-class Contained(Gateway):
-    """A gateway run by another Python, from a folder of its own."""
-
-    def __init__(self, folder: Path, redis_url: str, python: Path) -> None:
-        """`python` has what the image would have, and nothing else."""
-        super().__init__(folder, redis_url, WORKERS="2")
-        self._python = python
-        self._folder = folder
-
-    def start(self) -> None:
-        """Start it as the image does."""
-        environ = {"PATH": os.environ["PATH"], "PYTHONSAFEPATH": "1", **self.environment}
-        with self.log.open("wb") as output:
-            self._process = subprocess.Popen(
-                [self._python, "-m", "gateway"],
-                cwd=self._folder,
-                env=environ,
-                stdout=output,
-                stderr=output,
-            )
-        serving = wait_until(self._serving, f"the gateway serves; see {self.log}")
-        self.url = f"http://{serving['clients']}"
-
-
 def assert_serves(folder: Path, server: RedisServer, python: Path) -> None:
     """Let a gateway of this Python answer a check, and end in order."""
     folder.mkdir()
     with server.client() as client:
         make_epoch(1).write(client)
-    gateway = Contained(folder, server.url, python)
+    gateway = Installed(folder, server.url, python)
     try:
         gateway.start()
         with urllib.request.urlopen(
@@ -137,18 +91,7 @@ def assert_serves(folder: Path, server: RedisServer, python: Path) -> None:
 
 def test_a_gateway_runs_on_its_selection_alone(server: RedisServer, tmp_path: Path) -> None:
     """A Python with the selected packages, the gateway and nothing else serves checks."""
-    venv = [sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"]
-    subprocess.run(venv, check=True)
-    python = tmp_path / "venv/bin/python"
-    (place,) = (tmp_path / "venv/lib").glob("python*/site-packages")
-    selected = needed()
-    for each in distributions():
-        if normal(each.name) in selected:
-            tops = {path.parts[0] for path in each.files or () if path.parts[0] != ".."}
-            for top in tops - {"__pycache__"}:
-                (place / top).unlink(missing_ok=True)
-                (place / top).symlink_to(str(each.locate_file(top)))
-    (place / "gateway").symlink_to(ROOT / "gateway")
+    python = install(tmp_path / "venv", "0.0.1")
     assert_serves(tmp_path / "gateway", server, python)
     absent = subprocess.run([python, "-c", "import yaml"], capture_output=True, check=False)
     assert absent.returncode != 0

@@ -87,6 +87,26 @@ def test_the_units_are_hardened(name: str) -> None:
     assert float(found[1]) <= MOST_EXPOSED
 
 
+def test_the_owner_of_the_store_is_made(tmp_path: Path) -> None:
+    """Systemd makes the user, and the store's folder that others may read, from deploy's files."""
+    if os.geteuid() != 0:
+        pytest.skip("Only root may give a folder to another user.")
+    (tmp_path / "etc").mkdir()
+    for kind in ("sysusers", "tmpfiles"):
+        tool(f"systemd-{kind}", "Debian's systemd")
+        place = tmp_path / f"usr/lib/{kind}.d/tidegate.conf"
+        place.parent.mkdir(parents=True)
+        shutil.copy(UNITS / f"{kind}.conf", place)
+    root = f"--root={tmp_path}"
+    subprocess.run(["systemd-sysusers", root], check=True, capture_output=True)
+    subprocess.run(["systemd-tmpfiles", "--create", root], check=True, capture_output=True)
+    (user,) = (tmp_path / "etc/passwd").read_text().splitlines()
+    name, _, number, *_ = user.split(":")
+    assert [name] == settings("tidegate-control.service")["User"]
+    store = (tmp_path / "srv/tidegate").stat()
+    assert (store.st_uid, store.st_mode & 0o777) == (int(number), 0o755)
+
+
 def test_a_stop_waits_longer_than_the_gateway() -> None:
     """A gateway has killed its workers, if it must, before systemd kills the gateway."""
     found = settings("tidegate-gateway.service")
