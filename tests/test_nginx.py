@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import shutil
 import ssl
 import subprocess
 import time
@@ -95,6 +96,21 @@ def test_http_2_is_spoken(edge: Edge) -> None:
     body, _, said = done.stdout.rpartition(b"\n")
     assert said == b"2 200"
     assert json.loads(body)["apps"] == json.loads(edge.ask("POST", "/v1/check", CHECK)[1])["apps"]
+
+
+def test_http_3_is_offered_where_nginx_has_it(edge: Edge, tmp_path: Path) -> None:
+    """A build with HTTP/3 takes the configuration with listen-http3.conf for listen.conf."""
+    built = subprocess.run([edge.nginx, "-V"], capture_output=True, text=True, check=True).stderr
+    if "http_v3_module" not in built:
+        pytest.skip("This nginx is built without HTTP/3.")
+    shutil.copytree(edge.folder, tmp_path / "nginx")
+    site = tmp_path / "nginx/tidegate"
+    text = (site / "listen-http3.conf").read_text()
+    (site / "listen.conf").write_text(text.replace("443", str(free_port())))
+    command = [edge.nginx, "-t", "-c", str(tmp_path / "nginx/nginx.conf"), "-e", "stderr"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "[warn]" not in done.stderr
 
 
 def test_only_what_clients_need_can_be_reached(edge: Edge) -> None:
