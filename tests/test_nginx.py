@@ -1,0 +1,335 @@
+"""The edge of deploy/nginx, run for real: TLS, HTTP/2, limits, a CDN's files, lost gateways."""
+
+import base64
+import json
+import re
+import shutil
+import ssl
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack
+from http.client import HTTPException
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any, Self
+
+import pytest
+
+from edge import Edge, running_edge
+from epochs import make_epoch
+from gateway.cdn import secure_link
+from processes import Gateway, RedisServer, free_port, running_gateway, wait_until
+from publishing import COFFEE, Workshop, image_of, plan_files, publisher_key
+from tools import tool
+
+SECRET = "a secret of 23 letters"
+CHECK = json.dumps({"apps": {COFFEE: None}, "user": "u-1"}).encode()
+BURST = 400
+
+
+def address(gateway: Gateway) -> str:
+    """Give where a gateway listens for clients."""
+    return gateway.url.removeprefix("http://")
+
+
+@pytest.fixture(scope="module")
+def shop(server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """Publish one package behind signed URLs, and run a gateway that signs them."""
+    folder = tmp_path_factory.mktemp("shop")
+    files = plan_files()
+    files["workspace.yaml"] = files["workspace.yaml"].replace("}", ", expires: 600}", 1)
+    with server.client() as client:
+        Workshop(folder / "store", client).push(image_of(files))
+        trusted = f"{publisher_key().public.name}:" + _base64(publisher_key().public.raw)
+        with running_gateway(folder, server.url, URL_SECRET=SECRET, TRUSTED_KEYS=trusted) as found:
+            yield found
+
+
+def _base64(raw: bytes) -> str:
+    return base64.b64encode(raw).decode()
+
+
+@pytest.fixture(scope="module")
+def edge(shop: Gateway, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
+    """Run an edge before that gateway; its files can be fetched with signed URLs only."""
+    folder = tmp_path_factory.mktemp("edge")
+    with running_edge(folder / "nginx", [address(shop)], folder / "store", SECRET) as found:
+        yield found
+
+
+def test_a_check_is_answered_as_by_the_gateway(edge: Edge, shop: Gateway) -> None:
+    """Through the edge the body, type and status are the gateway's; TLS is 1.3 and no older."""
+    answer, body = edge.ask("POST", "/v1/check", CHECK)
+    assert answer.status == 200
+    assert answer.getheader("Content-Type") == "application/json"
+    assert answer.getheader("Cache-Control") == "no-store"
+    assert json.loads(body)["apps"][0]["status"] == "update"
+    connection = edge.connect()
+    connection.connect()
+    assert connection.sock is not None
+    assert connection.sock.version() == "TLSv1.3"  # type: ignore[attr-defined]
+    connection.close()
+    old = ssl.create_default_context(cafile=str(edge.certificate))
+    old.maximum_version = ssl.TLSVersion.TLSv1_2
+    connection = edge.connect()
+    connection._context = old  # type: ignore[attr-defined]
+    with pytest.raises(ssl.SSLError):
+        connection.connect()
+    connection.close()
+
+
+def test_http_2_is_spoken(edge: Edge) -> None:
+    """A client that offers HTTP/2 gets it, and the same answer."""
+    curl = tool("curl", "Debian's curl")
+    done = subprocess.run(
+        [
+            *(curl, "--silent", "--http2", "--cacert", str(edge.certificate)),
+            *("--data-binary", "@-", "--write-out", "\n%{http_version} %{http_code}"),
+            f"https://127.0.0.1:{edge.port}/v1/check",
+        ],
+        input=CHECK,
+        capture_output=True,
+        check=True,
+    )
+    body, _, said = done.stdout.rpartition(b"\n")
+    assert said == b"2 200"
+    assert json.loads(body)["apps"] == json.loads(edge.ask("POST", "/v1/check", CHECK)[1])["apps"]
+
+
+def test_http_3_is_offered_where_nginx_has_it(edge: Edge, tmp_path: Path) -> None:
+    """A build with HTTP/3 takes the configuration with listen-http3.conf for listen.conf."""
+    built = subprocess.run([edge.nginx, "-V"], capture_output=True, text=True, check=True).stderr
+    if "http_v3_module" not in built:
+        pytest.skip("This nginx is built without HTTP/3.")
+    shutil.copytree(edge.folder, tmp_path / "nginx")
+    site = tmp_path / "nginx/tidegate"
+    text = (site / "listen-http3.conf").read_text()
+    (site / "listen.conf").write_text(text.replace("443", str(free_port())))
+    command = [edge.nginx, "-t", "-c", str(tmp_path / "nginx/nginx.conf"), "-e", "stderr"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "[warn]" not in done.stderr
+
+
+def test_only_what_clients_need_can_be_reached(edge: Edge) -> None:
+    """Health, metrics and the rest of the store stand behind the edge, and stay there."""
+    for path in ("/metrics", "/health/ready", "/live", "/blobs/", "/packages/", "/files/../live"):
+        assert edge.ask("GET", path)[0].status in (400, 404), path
+    assert edge.ask("GET", "/openapi.json")[0].status == 200
+
+
+def test_a_body_over_the_limit_is_refused(edge: Edge) -> None:
+    """64 KiB reach the gateway; a byte more is refused by the edge, in problem+json."""
+    fits, _ = edge.ask("POST", "/v1/check", CHECK.ljust(65_536))
+    assert fits.status == 200
+    answer, body = edge.ask("POST", "/v1/check", CHECK.ljust(65_537))
+    assert answer.status == 413
+    assert answer.getheader("Content-Type") == "application/problem+json"
+    assert json.loads(body)["status"] == 413
+
+
+def flood(edge: Edge, client: str, count: int) -> list[tuple[int, str | None]]:
+    """Send checks down one connection without waiting; give each status and Retry-After."""
+    request = (
+        f"GET /v1/check/{COFFEE}?user=u-1&dry_run=true HTTP/1.1\r\nHost: edge\r\n"
+        f"X-Forwarded-For: {client}\r\n\r\n"
+    ).encode()
+    connection = edge.connect()
+    connection.connect()
+    sender = Thread(target=connection.sock.sendall, args=(request * count,))
+    sender.start()
+    reader = connection.sock.makefile("rb")
+    found = []
+    for _ in range(count):
+        status = int(reader.readline().split()[1])
+        headers = {}
+        while (line := reader.readline().strip()) != b"":
+            name, _, value = line.decode().partition(": ")
+            headers[name.lower()] = value
+        reader.read(int(headers["content-length"]))
+        found.append((status, headers.get("retry-after")))
+    sender.join()
+    reader.close()
+    connection.close()
+    return found
+
+
+def test_a_flood_is_turned_away_and_a_neighbour_is_not(edge: Edge) -> None:
+    """Beyond its burst an address gets 429 and when to come back; another behind it is served.
+
+    The address is the client's, as the trusted proxy in front has passed it on.
+    """
+    found = flood(edge, "203.0.113.7", 2 * BURST)
+    statuses = [status for status, _ in found]
+    assert statuses[:BURST] == [200] * BURST
+    assert 429 in statuses
+    assert {retry for status, retry in found if status == 429} == {"30"}
+    assert edge.ask("POST", "/v1/check", CHECK, X_Forwarded_For="203.0.113.8")[0].status == 200
+
+
+def test_who_is_no_trusted_proxy_is_not_believed(edge: Edge) -> None:
+    """An address that an untrusted client claims is neither limited by nor logged."""
+    connection = edge.connect(source="127.0.0.2")
+    connection.request("POST", "/v1/check", CHECK, {"X-Forwarded-For": "198.51.100.9"})
+    assert connection.getresponse().status == 200
+    connection.close()
+    edge.ask("POST", "/v1/check", CHECK, X_Forwarded_For="198.51.100.10")
+    rows = wait_until(
+        lambda: [line for line in edge.log().splitlines() if "198.51.100.10" in line], "its log"
+    )
+    said = [json.loads(line) for line in edge.log().splitlines()]
+    assert json.loads(rows[0])["status"] == 200
+    assert {"127.0.0.2", "198.51.100.10"} <= {each["address"] for each in said}
+    assert "198.51.100.9" not in {each["address"] for each in said}
+    assert "u-1" not in edge.log()
+
+
+def target(edge: Edge, **headers: str) -> str:
+    """Ask for an update; give path and query of the URL that is answered."""
+    _, body = edge.ask("POST", "/v1/check", CHECK, **headers)
+    (url,) = json.loads(body)["apps"][0]["package"]["urls"]
+    return "/" + str(url).split("/", 3)[3]
+
+
+def put(edge: Edge, path: str, text: bytes) -> None:
+    """Lay a file into the store that the edge serves."""
+    place = edge.folder.parent / "store" / path.lstrip("/")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_bytes(text)
+
+
+def test_a_signed_url_opens_its_file_alone(edge: Edge) -> None:
+    """The URL of a gateway's answer is served; forged, foreign, unsigned or expired ones never."""
+    url = target(edge)
+    path, _, query = url.partition("?")
+    put(edge, path, b"a package")
+    put(edge, "/files/00/other.zip", b"another")
+    answer, body = edge.ask("GET", url)
+    assert (answer.status, body) == (200, b"a package")
+    forged = query.replace("md5=", "md5=A")[: len(query)]
+    assert edge.ask("GET", f"{path}?{forged}")[0].status == 403
+    assert edge.ask("GET", f"/files/00/other.zip?{query}")[0].status == 403
+    assert edge.ask("GET", path)[0].status == 403
+    later = query.replace("expires=", "expires=9")
+    assert edge.ask("GET", f"{path}?{later}")[0].status == 403
+    old = secure_link(path, SECRET, int(time.time()) - 5)
+    refused, _ = edge.ask("GET", old)
+    assert refused.status == 410
+    assert refused.getheader("Cache-Control") is None
+
+
+def test_files_are_served_as_a_cdn_wants_them(shop: Gateway, tmp_path: Path) -> None:
+    """Media type, for-ever caching, ranges and validators are there; bytes are never encoded."""
+    text = b"0123456789" * 1_000
+    kinds = {"zip": "application/zip", "zip.gz": "application/gzip", "zip.zst": "application/zstd"}
+    kinds |= {"bsdiff4": "application/octet-stream", "zip.zst.age": "application/octet-stream"}
+    with running_edge(tmp_path / "nginx", [address(shop)], tmp_path / "store") as edge:
+        put(edge, "/live", b"the pointer")
+        for suffix, kind in kinds.items():
+            put(edge, f"/files/ab/{suffix}/x.{suffix}", text)
+            answer, body = edge.ask(
+                "GET", f"/files/ab/{suffix}/x.{suffix}", Accept_Encoding="gzip, zstd"
+            )
+            assert (answer.status, body) == (200, text)
+            assert answer.getheader("Content-Type") == kind
+            assert answer.getheader("Content-Encoding") is None
+            assert answer.getheader("Cache-Control") == "public, max-age=31536000, immutable"
+        path = "/files/ab/zip/x.zip"
+        part, body = edge.ask("GET", path, Range="bytes=5-14")
+        assert (part.status, body) == (206, b"5678901234")
+        assert part.getheader("Content-Range") == "bytes 5-14/10000"
+        tag = str(part.getheader("ETag"))
+        assert edge.ask("GET", path, If_None_Match=tag)[0].status == 304
+        assert edge.ask("HEAD", path)[0].getheader("Content-Length") == "10000"
+        assert edge.ask("PUT", path, b"x")[0].status == 403
+        missing, _ = edge.ask("GET", "/files/ab/none.zip")
+        assert (missing.status, missing.getheader("Cache-Control")) == (404, None)
+        assert edge.ask("GET", "/files/%2e%2e/live")[0].status in (400, 404)
+
+
+def test_without_a_gateway_clients_are_told_to_wait(tmp_path: Path) -> None:
+    """An edge with no gateway behind it answers 503 at once, and when to ask again."""
+    with running_edge(tmp_path / "nginx", [f"127.0.0.1:{free_port()}"], tmp_path) as edge:
+        answer, body = edge.ask("POST", "/v1/check", CHECK)
+        assert (answer.status, answer.getheader("Retry-After")) == (503, "30")
+        assert json.loads(body)["status"] == 503
+
+
+class Phones:
+    """Checks over kept connections, one after another, until told to stop."""
+
+    def __init__(self, edge: Edge, count: int) -> None:
+        self.failures: list[Any] = []
+        self.answered = 0
+        self._edge = edge
+        self._stop = Event()
+        self._threads = [Thread(target=self._run, args=(at,)) for at in range(count)]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def more(self, count: int) -> None:
+        """Wait for so many answers more."""
+        wanted = self.answered + count
+        wait_until(lambda: self.answered >= wanted or self.failures, f"{wanted} answers")
+
+    def _run(self, number: int) -> None:
+        connection = self._edge.connect()
+        headers = {"X-Forwarded-For": f"192.0.2.{number}"}
+        while not self._stop.is_set():
+            try:
+                connection.request("POST", "/v1/check", CHECK, headers)
+                answer = connection.getresponse()
+                body = answer.read()
+                if answer.status != 200:
+                    self.failures.append((answer.status, body))
+            except (OSError, HTTPException) as fault:
+                self.failures.append(repr(fault))
+                connection.close()
+            self.answered += 1
+            self._stop.wait(0.005)  # below the limit of an address
+        connection.close()
+
+
+def answered_by(gateway: Gateway) -> int:
+    """Tell how many answers a gateway has given since its start."""
+    with urllib.request.urlopen(f"{gateway.admin_url}/metrics", timeout=5) as answer:
+        found = re.search(
+            r"^tidegate_http_seconds_count (\d+)", answer.read().decode(), re.MULTILINE
+        )
+    return int(found[1]) if found else 0
+
+
+def test_a_gateway_that_stops_or_dies_costs_no_check(server: RedisServer, tmp_path: Path) -> None:
+    """One of two gateways is stopped, started and killed with -9: every check is answered."""
+    with server.client() as client, ExitStack() as stack:
+        client.flushall()
+        make_epoch(1).write(client)
+        ports = [free_port(), free_port()]
+        gateways = [
+            stack.enter_context(
+                running_gateway(tmp_path / str(at), server.url, LISTEN=f"127.0.0.1:{port}")
+            )
+            for at, port in enumerate(ports)
+        ]
+        places = [address(each) for each in gateways]
+        edge = stack.enter_context(running_edge(tmp_path / "nginx", places, tmp_path))
+        with Phones(edge, 4) as phones:
+            phones.more(100)
+            gateways[0].terminate()
+            assert gateways[0].wait() == 0
+            phones.more(100)
+            gateways[0].start()
+            wait_until(lambda: answered_by(gateways[0]), "the first gateway is asked again")
+            gateways[1].kill()
+            phones.more(300)
+        assert phones.failures == []
