@@ -71,17 +71,31 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Window:
+    """The first `first` subjects that come before `until` (Unix seconds, not included) get a seat.
+
+    `linear` opens the seats evenly from the release's `starts`, which is then given, to `until`.
+    """
+
+    first: int
+    until: int
+    linear: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Audience:
     """Who may get a release; all that is given must hold; nothing given means everyone.
 
     `basis_points` is the percentage in hundredths of a percent, 0 to 10,000, or None.
-    `by_user` counts the user id only, instead of the device id or else the user id.
+    `by_user` counts the user id only, instead of the device id or else the user id, for the
+    percentage and for the window.
     """
 
     lists: tuple[str, ...] = ()
     not_lists: tuple[str, ...] = ()
     basis_points: int | None = None
     by_user: bool = False
+    window: Window | None = None
 
 
 @dataclass(frozen=True, slots=True)

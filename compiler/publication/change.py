@@ -14,7 +14,7 @@ from compiler.publication.epoch import shown_time
 
 T = TypeVar("T")
 
-_AUDIENCE_KNOWN = ("lists", "not_lists", "basis_points", "by_user")
+_AUDIENCE_KNOWN = ("lists", "not_lists", "basis_points", "by_user", "window")
 
 
 class Kind(StrEnum):
@@ -137,6 +137,13 @@ def _audience(audience: Audience) -> str:
         whole, rest = divmod(audience.basis_points, 100)
         share = f"{whole}.{rest:02d}".rstrip("0") if rest else str(whole)
         parts.append(f"{share} %{' by user' if audience.by_user else ''}")
+    if audience.window is not None:
+        until = shown_time(audience.window.until)
+        parts.append(
+            f"first {audience.window.first:,} until {until}"
+            + (" at a linear pace" if audience.window.linear else "")
+            + (" by user" if audience.by_user else "")
+        )
     # A field that is not known here yet still shows that it differs.
     parts += [
         f"{field.name} {getattr(audience, field.name)}"
