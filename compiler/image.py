@@ -14,6 +14,15 @@ from compiler.lists.buckets import build_membership
 from compiler.lowering import lower_app, offered
 from compiler.plan import App, ListSource, Plan
 from compiler.progress import Progress, quiet
+from compiler.windows import (
+    Frozen,
+    Hashes,
+    frozen_of,
+    frozen_releases,
+    kind_of,
+    list_name,
+    windows_of,
+)
 from gateway import layout
 from gateway.errors import FormatError
 from gateway.layout import digest_of
@@ -44,11 +53,13 @@ def build_image(
     progress: Progress = quiet,
     blobs: MutableMapping[bytes, bytes] | None = None,
     patches: Mapping[str, layout.Patches] | None = None,
+    frozen: Mapping[str, Frozen] | None = None,
 ) -> Image:
     """Compile a plan. `lists` are the read ids of all its lists of ids, `patches` those by app.
 
     `lists` may be a generator, so that one list's ids are in memory at a time. The image's blobs
-    are put into `blobs`, if given, which is empty.
+    are put into `blobs`, if given, which is empty. `frozen` has the seats of the windows that are
+    frozen, by name; what is no window of the plan is passed over.
     Raises PlanError when a package on offer has no record, so that no answer could be made.
     """
     found = {} if blobs is None else blobs
@@ -70,10 +81,12 @@ def build_image(
             del each  # before the next one is read
 
     membership = None
-    if not all(source.regex for source in plan.lists):
-        table = build_membership(plan.workspace.name, texts(), progress, found)
+    windows = _windows(plan, frozen or {}, found)
+    if frozen_of(windows) or not all(source.regex for source in plan.lists):
+        seated = _seated(windows, found)
+        table = build_membership(plan.workspace.name, texts(), progress, found, seated)
         membership = table.membership
-    return _assemble(plan, files, membership, found, withdrawals, patches or {})
+    return _assemble(plan, files, membership, windows, found, withdrawals, patches or {})
 
 
 def rebuild_image(
@@ -82,11 +95,13 @@ def rebuild_image(
     blob: Callable[[bytes], bytes],
     withdrawals: Sequence[layout.Withdrawal],
     blobs: MutableMapping[bytes, bytes] | None = None,
+    frozen: Mapping[str, Frozen] | None = None,
 ) -> Image:
     """Compile an epoch's own plan again, with other withdrawals laid over it.
 
-    `blob` gives any blob of that epoch. The lists are the same, so their tables are reused. The
-    image's blobs are put into `blobs`, if given, which is empty.
+    `blob` gives any blob of that epoch. The lists are the same, so their tables are reused, unless
+    other windows are `frozen` (None: the same as there). The image's blobs are put into `blobs`,
+    if given, which is empty.
     Raises PlanError when this compiler no longer accepts that plan.
     """
     texts = {path: blob(digest).decode() for path, digest in tree["files"].items()}
@@ -96,19 +111,61 @@ def rebuild_image(
     found = {} if blobs is None else blobs
     for each in tree["lists"].values():
         found[each["digest"]] = blob(each["digest"])
-    if membership is not None:
+    if frozen is None:
+        frozen = {name: Frozen(blob(each["seats"])) for name, each in _known(tree).items()}
+    windows = _windows(reading.plan, frozen, found)
+    if _seats(windows) != _seats(tree["windows"]):
+        workspace = reading.plan.workspace.name
+        texts_of = (
+            (name, each["of"], blob(each["digest"])) for name, each in tree["lists"].items()
+        )
+        membership = None
+        if tree["lists"] or frozen_of(windows):
+            seated = _seated(windows, found)
+            membership = build_membership(workspace, texts_of, quiet, found, seated).membership
+    elif membership is not None:
         for digest in (membership["sets"], *membership["shards"], *membership["packs"]):
             found[digest] = blob(digest)
     patches: dict[str, layout.Patches] = {
         app: layout.decode(layout.Patches, blob(digest)) for app, digest in tree["patches"].items()
     }
-    return _assemble(reading.plan, tree["lists"], membership, found, withdrawals, patches)
+    return _assemble(reading.plan, tree["lists"], membership, windows, found, withdrawals, patches)
+
+
+def _known(tree: layout.Tree) -> dict[str, layout.Window]:
+    return frozen_of(tree["windows"])
+
+
+def _seats(windows: Mapping[str, layout.Window]) -> dict[str, tuple[bytes, str]]:
+    """Say what of windows stands in the membership table."""
+    return {name: (each["seats"], kind_of(each)) for name, each in frozen_of(windows).items()}
+
+
+def _windows(
+    plan: Plan, frozen: Mapping[str, Frozen], found: MutableMapping[bytes, bytes]
+) -> dict[str, layout.Window]:
+    """Give the plan's windows, and put the seats of the frozen ones into `found`."""
+    windows = windows_of(plan.apps)
+    for name, window in windows.items():
+        if name in frozen and frozen[name].count:
+            window["seats"] = digest_of(frozen[name].seats)
+            window["count"] = frozen[name].count
+            found[window["seats"]] = frozen[name].seats
+    return windows
+
+
+def _seated(
+    windows: Mapping[str, layout.Window], found: Mapping[bytes, bytes]
+) -> Iterator[tuple[str, Hashes]]:
+    for name, window in frozen_of(windows).items():
+        yield list_name(name), Frozen(found[window["seats"]]).hashes
 
 
 def _assemble(
     plan: Plan,
     lists: dict[str, layout.ListFile],
     membership: layout.Membership | None,
+    windows: dict[str, layout.Window],
     found: MutableMapping[bytes, bytes],
     withdrawals: Sequence[layout.Withdrawal],
     patches: Mapping[str, layout.Patches],
@@ -140,11 +197,13 @@ def _assemble(
             app: keep(layout.encode(layout.Patches, each)) for app, each in sorted(patches.items())
         },
         "withdrawals": _still_needed(plan, withdrawals),
+        "windows": windows,
     }
+    settings = _settings(plan, windows)
     contents: layout.Contents = {
         "format": layout.FORMAT,
-        "settings": keep(layout.encode(layout.Settings, _settings(plan))),
-        "programs": {app.id: keep(_program(app, plan, patches)) for app in apps},
+        "settings": keep(layout.encode(layout.Settings, settings)),
+        "programs": {app.id: keep(_program(app, settings, windows, patches)) for app in apps},
         "membership": membership,
         "plan": keep(layout.encode(layout.Tree, tree)),
     }
@@ -169,11 +228,17 @@ def _list_entry(source: ListSource) -> layout.ListEntry:
     return {"of": source.of, "regex": list(source.regex)}
 
 
-def _program(app: App, plan: Plan, patches: Mapping[str, layout.Patches]) -> bytes:
+def _program(
+    app: App,
+    settings: layout.Settings,
+    windows: Mapping[str, layout.Window],
+    patches: Mapping[str, layout.Patches],
+) -> bytes:
     """Compile an app, and open the result as a gateway will: it decodes at the first check only."""
     known = patches[app.id]["patches"] if app.id in patches else {}
-    blob = layout.encode(layout.Program, lower_app(app, known))
-    bits = {source.name: at for at, source in enumerate(plan.lists)}
+    frozen = frozen_releases(windows, app.id)
+    blob = layout.encode(layout.Program, lower_app(app, known, frozen))
+    bits = {name: at for at, name in enumerate(sorted(settings["lists"]))}
     Program(layout.decode(layout.Program, blob), bits, Memory())
     return blob
 
@@ -203,8 +268,11 @@ def _still_needed(plan: Plan, withdrawals: Sequence[layout.Withdrawal]) -> list[
     return [{"app": app, "version": version} for app, version in sorted(kept)]
 
 
-def _settings(plan: Plan) -> layout.Settings:
+def _settings(plan: Plan, windows: Mapping[str, layout.Window]) -> layout.Settings:
     workspace = plan.workspace
+    lists = {source.name: _list_entry(source) for source in plan.lists}
+    for name, window in frozen_of(windows).items():
+        lists[list_name(name)] = {"of": kind_of(window), "regex": []}
     return {
         "workspace": workspace.name,
         "check_after": workspace.check_after,
@@ -218,5 +286,5 @@ def _settings(plan: Plan) -> layout.Settings:
         ],
         "placeholders": sorted({text.casefold() for text in workspace.placeholders}),
         "cors": list(workspace.cors),
-        "lists": {source.name: _list_entry(source) for source in plan.lists},
+        "lists": lists,
     }

@@ -5,12 +5,13 @@ version bound, the gap between two bounds, …). Each class gets the bitmap of t
 accept it, by set algebra on bitmaps; reference.py says independently what a condition means.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
 
 from compiler.plan import App, Comparison, Condition, Operator, Package, Release, State
+from compiler.windows import list_name, window_name
 from gateway import layout
 from gateway.attribute import CUSTOM, VERSIONS
 from gateway.hashing import PERCENT_BUCKETS, percent_key
@@ -38,10 +39,13 @@ def offered(app: App) -> list[Release]:
     return live
 
 
-def lower_app(app: App, patches: Mapping[str, list[layout.PatchEntry]]) -> layout.Program:
+def lower_app(
+    app: App, patches: Mapping[str, list[layout.PatchEntry]], frozen: Collection[str] = ()
+) -> layout.Program:
     """Compile one app. The plan must have been checked, its offered packages have records.
 
-    `patches` are those that lead to a version.
+    `patches` are those that lead to a version; `frozen` names the releases whose windows are
+    lists.
     """
     ranked = offered(app)
     by_version = {package.version: package for package in app.packages}
@@ -64,7 +68,7 @@ def lower_app(app: App, patches: Mapping[str, list[layout.PatchEntry]]) -> layou
         "schedule": _schedule(ranked),
         "hosts": _hosts([by_version[release.package] for release in ranked]),
         "attributes": _attributes(ranked),
-        "lists": _lists(ranked),
+        "lists": [*_lists(ranked), *_frozen_windows(app, ranked, frozen)],
         "percents": [
             {
                 "rank": rank,
@@ -76,6 +80,11 @@ def lower_app(app: App, patches: Mapping[str, list[layout.PatchEntry]]) -> layou
             # All of 100 % holds without a subject too, so it is no test at all.
             if release.audience.basis_points is not None
             and release.audience.basis_points < PERCENT_BUCKETS
+        ],
+        "windows": [
+            {"rank": rank, "by_user": release.audience.by_user}
+            for rank, release in enumerate(ranked)
+            if release.audience.window is not None and release.id not in frozen
         ],
     }
 
@@ -368,4 +377,16 @@ def _lists(ranked: Ranked) -> list[layout.ListNeed]:
     return [
         {"lists": list(wanted), "not_lists": list(unwanted), "bits": encode_bits(bits)}
         for (wanted, unwanted), bits in sorted(needs.items())
+    ]
+
+
+def _frozen_windows(app: App, ranked: Ranked, frozen: Collection[str]) -> list[layout.ListNeed]:
+    return [
+        {
+            "lists": [list_name(window_name(app.id, release.id))],
+            "not_lists": [],
+            "bits": encode_bits(1 << rank),
+        }
+        for rank, release in enumerate(ranked)
+        if release.audience.window is not None and release.id in frozen
     ]

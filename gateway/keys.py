@@ -1,7 +1,8 @@
 """The names of everything that a workspace keeps in Redis.
 
 No two keys share a hash tag, so that a Cluster spreads the blobs and buckets; no command and no
-script names more than one of them.
+script names more than one of them. Only the windows of one app share one, {window:<app>}, because
+one script looks at them together.
 
     tg:W:live              the pointer to the live epoch (layout.encode_pointer)
     tg:W:blob:<hex>        a blob, by its SHA-256
@@ -9,6 +10,9 @@ script names more than one of them.
     tg:W:gateways          sorted set of gateway names, scored by when they were last heard (s)
     tg:W:gateway:<name>    what a gateway says of itself, as JSON, expiring
     tg:W:notice            the channel on which a moved pointer is announced
+
+    tg:W:{window:<app>}:<release>                      the record of a window (seating.py), a hash
+    tg:W:{window:<app>}:<release>:<shards>.<shard>     a set of its seats, signed 64-bit numbers
 """
 
 
@@ -32,6 +36,19 @@ class Keys:
     def gateway(self, name: str) -> str:
         """Name the key under which a gateway announces itself."""
         return f"{self._prefix}gateway:{name}"
+
+    def window(self, app: str, release: str) -> str:
+        """Name the record of a window."""
+        return f"{self._prefix}{{window:{app}}}:{release}"
+
+    def seats(self, app: str, release: str, shards: int, shard: int) -> str:
+        """Name one of the sets over which a window's seats are spread."""
+        return f"{self.window(app, release)}:{shards}.{shard}"
+
+    @property
+    def windows(self) -> str:
+        """The SCAN pattern of all records of windows, and of all sets of seats."""
+        return f"{self._prefix}{{window:*"
 
     def every(self, kind: str) -> str:
         """Give the SCAN pattern of all keys of a kind: `blob` or `bucket`."""

@@ -13,7 +13,7 @@ cdef class Metrics:
     cdef dict _outcomes
     cdef readonly list _responses
     cdef public Histogram latency
-    cdef public object lookups, handed_over, overloads, failures, swaps, refused_epochs, redis_errors, served
+    cdef public object lookups, seatings, handed_over, overloads, failures, swaps, refused_epochs, redis_errors, served
     cdef public object workers, worker_ends
     cpdef object count(self, list outcomes)
     cdef object _count_new(self, tuple outcome, object times=*)

@@ -99,7 +99,10 @@ def make_epoch(
             "settings": keep(layout.Settings, settings),
             "programs": programs,
             "membership": membership,
-            "plan": keep(layout.Tree, {"files": {}, "lists": {}, "patches": {}, "withdrawals": []}),
+            "plan": keep(
+                layout.Tree,
+                {"files": {}, "lists": {}, "patches": {}, "withdrawals": [], "windows": {}},
+            ),
         },
     )
     epoch = layout.pack_map(
@@ -184,6 +187,7 @@ def _program(app: str, version: str, staff: tuple[str, ...]) -> Any:
         "attributes": {},
         "lists": lists,
         "percents": [],
+        "windows": [],
     }
 
 

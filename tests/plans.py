@@ -27,6 +27,7 @@ from compiler.plan import (
     Release,
     State,
     Upgrade,
+    Window,
     Workspace,
 )
 from gateway.attribute import BUILT_IN, CUSTOM, TEXT, VERSIONS
@@ -124,7 +125,15 @@ audiences = st.builds(
     not_lists=st.just(()) | st.just(()) | _alternatives(LIST_NAMES),
     basis_points=st.none() | st.none() | st.sampled_from((0, 1, 1250, 5000, 9999, 10_000)),
     by_user=st.booleans(),
-).map(lambda a: a if a.basis_points is not None else Audience(a.lists, a.not_lists, None, False))
+    window=st.none()
+    | st.none()
+    | st.builds(Window, st.sampled_from((1, 10_000_000)), st.just(NOW + 9)),
+).map(lambda a: a if counts(a) else Audience(a.lists, a.not_lists, None, False))
+
+
+def counts(audience: Audience) -> bool:
+    """Tell whether an audience counts subjects, so that `by` means something."""
+    return audience.basis_points is not None or audience.window is not None
 
 
 def record(app: str, version: str) -> PackageRecord:
@@ -165,10 +174,13 @@ def releases(draw: Any, name: str, versions: list[str]) -> Release:
     starts, ends = draw(seconds), draw(seconds)
     if starts is not None and ends is not None and starts >= ends:
         starts, ends = ends, starts + 1
+    audience = draw(st.just(Audience()) | audiences)
+    if audience.window is not None and starts is not None and draw(st.booleans()):
+        audience = replace(audience, window=replace(audience.window, linear=True))
     return Release(
         name,
         draw(st.sampled_from(versions)),
-        draw(st.just(Audience()) | audiences),
+        audience,
         tuple(draw(st.lists(conditions(), max_size=draw(st.sampled_from((0, 0, 1, 3)))))),
         draw(st.sampled_from(Upgrade)),
         draw(st.sampled_from((State.LIVE, State.LIVE, State.LIVE, State.PAUSED, State.ENDED))),
@@ -320,6 +332,11 @@ def _release(release: Release) -> dict[str, Any]:
         parts["not_lists"] = list(audience.not_lists)
     if audience.basis_points is not None:
         parts["percent"] = str(audience.basis_points / 100)
+    if audience.window is not None:
+        parts |= {"first": audience.window.first, "until": _when(audience.window.until)}
+        if audience.window.linear:
+            parts["pace"] = "linear"
+    if counts(audience):
         parts["by"] = "user" if audience.by_user else "device"
     found: dict[str, Any] = {
         "id": release.id,

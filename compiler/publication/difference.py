@@ -26,7 +26,7 @@ _RECORD = re.compile(r"packages/([^/]+)/")
 _APP_ID = re.compile(r"""^app:[ \t]*["']?([A-Za-z0-9._-]+)""", re.MULTILINE)
 _NAMED = 3
 APPS_SHOWN = 40
-_EMPTY: layout.Tree = {"files": {}, "lists": {}, "patches": {}, "withdrawals": []}
+_EMPTY: layout.Tree = {"files": {}, "lists": {}, "patches": {}, "withdrawals": [], "windows": {}}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,15 @@
 """One epoch as the commands see it, and the names of all that it needs.
 
 the store needs   everything but the buckets, which lie in its packs
-Redis needs       everything but packs, patches and the lists' ids, and the buckets
+Redis needs       everything but packs, patches, the lists' ids and the seats of frozen windows,
+                  and the buckets
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from compiler.windows import frozen_of
 from gateway import layout
 from gateway.errors import FormatError
 
@@ -71,6 +73,7 @@ def stored_digests(publication: Publication) -> set[bytes]:
     found.update((publication.digest, publication.epoch["contents"]))
     found.update(each["digest"] for each in publication.tree["lists"].values())
     found.update(publication.tree["patches"].values())
+    found.update(each["seats"] for each in frozen_of(publication.tree["windows"]).values())
     membership = publication.contents["membership"]
     if membership is not None:
         found.update(membership["packs"])
