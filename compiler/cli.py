@@ -28,6 +28,7 @@ from compiler.commands.console import err
 from compiler.commands.lists import allowlist_app
 from compiler.commands.past import history_app
 from compiler.commands.up import up
+from compiler.commands.windows import window_app
 from compiler.diagnostic import PlanError
 from compiler.key_file import KeyFileError
 from compiler.packaging.archive import PackError
@@ -84,6 +85,7 @@ for _name, _command in _COMMANDS:
     app.command(_name)(_command)
 app.add_typer(history_app, name="history")
 app.add_typer(allowlist_app, name="allowlist")
+app.add_typer(window_app, name="window")
 
 
 def main() -> None:

@@ -147,7 +147,7 @@ def _windows(
     """Give the plan's windows, and put the seats of the frozen ones into `found`."""
     windows = windows_of(plan.apps)
     for name, window in windows.items():
-        if name in frozen and frozen[name].count:
+        if name in frozen:
             window["seats"] = digest_of(frozen[name].seats)
             window["count"] = frozen[name].count
             found[window["seats"]] = frozen[name].seats

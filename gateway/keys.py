@@ -12,7 +12,7 @@ one script looks at them together.
     tg:W:notice            the channel on which a moved pointer is announced
 
     tg:W:{window:<app>}:<release>                      the record of a window (seating.py), a hash
-    tg:W:{window:<app>}:<release>:<shards>.<shard>     a set of its seats, signed 64-bit numbers
+    tg:W:{window:<app>}:<release>:<sets>.<shard>       a set of its seats, signed 64-bit numbers
 """
 
 
@@ -41,14 +41,19 @@ class Keys:
         """Name the record of a window."""
         return f"{self._prefix}{{window:{app}}}:{release}"
 
-    def seats(self, app: str, release: str, shards: int, shard: int) -> str:
+    def seats(self, app: str, release: str, sets: int, shard: int) -> str:
         """Name one of the sets over which a window's seats are spread."""
-        return f"{self.window(app, release)}:{shards}.{shard}"
+        return f"{self.window(app, release)}:{sets}.{shard}"
 
     @property
     def windows(self) -> str:
         """The SCAN pattern of all records of windows, and of all sets of seats."""
         return f"{self._prefix}{{window:*"
+
+    def window_of(self, key: str) -> tuple[str, str]:
+        """Read app and release back out of a window's key."""
+        app, _, rest = key.removeprefix(f"{self._prefix}{{window:").partition("}:")
+        return app, rest.partition(":")[0]
 
     def every(self, kind: str) -> str:
         """Give the SCAN pattern of all keys of a kind: `blob` or `bucket`."""

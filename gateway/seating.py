@@ -2,13 +2,15 @@
 
 A window's record is a hash in Redis, which a publication makes (see keys.py for the names):
 
-    state    open; frozen: who sits stays, nobody else is seated; paused, ended: nobody has a seat
+    state    open; frozen or thawed: who sits stays, nobody else is seated; paused, ended: nobody
+             has a seat
     first    how many subjects may be seated in all
     until    Unix seconds: nobody is seated from then on
     starts   Unix seconds where the pace is linear, else empty
     by       user or subject: whose hashes the seats are
-    shards   over how many sets the seats are spread
-    seated   how many there are; only the script and `window reopen` write it
+    shards   over how many sets the seats are spread; 0: of a frozen window, and dropped
+    sets     the number in the names of these sets, a new one whenever all are written anew
+    seated   how many seats there are
 
 A seat is the 64-bit hash of its subject, written as a signed number, so that Redis keeps a set of
 up to 512 of them as packed integers. Hash h lies in shard (h * shards) >> 64.
@@ -25,27 +27,27 @@ from gateway.keys import Keys
 SEATS_A_SHARD = 256
 """Meant on average, so that hardly any set grows beyond the 512 that Redis packs."""
 
-OPEN, FROZEN = "open", "frozen"
+OPEN, FROZEN, THAWED = "open", "frozen", "thawed"
 
 NO_SEAT, LOST = 0, -1
 
-# KEYS: the records of the windows, the strongest first. ARGV: of each window the seat, the high half
-# of its hash, and `take`, `try` (as a dry run: without a write) or `look` (only who sits there).
-# Gives the place of the first window that has, or gives, the seat; 0 when none does, and -1 when
-# besides a record was missing. All arithmetic is on whole numbers below 2^53, of which quotients
-# differ by more than a rounding.
+# KEYS: the records of the windows, the strongest first. ARGV: of each window the seat, the high
+# half of its hash, and `take`, `try` (as a dry run: without a write) or `look` (only at who sits
+# there). Gives the place of the first window that has, or gives, the seat; 0 when none does, and -1
+# when besides a record was missing. All arithmetic is on whole numbers below 2^53, of which
+# quotients differ by more than a rounding.
 SCRIPT = """
 local now = tonumber(redis.call('TIME')[1])
 local none = 0
 for at, key in ipairs(KEYS) do
   local found = redis.call(
-    'HMGET', key, 'state', 'shards', 'first', 'seated', 'until', 'starts')
-  local state, shards = found[1], found[2]
+    'HMGET', key, 'state', 'shards', 'first', 'seated', 'until', 'starts', 'sets')
+  local state, shards = found[1], tonumber(found[2])
   if not state then none = -1 end
-  if state == 'open' or state == 'frozen' then
+  if (state == 'open' or state == 'frozen' or state == 'thawed') and shards > 0 then
     local seat, half, mode = ARGV[3 * at - 2], tonumber(ARGV[3 * at - 1]), ARGV[3 * at]
-    local shard = string.format('%d', math.floor(half * tonumber(shards) / 4294967296))
-    local seats = key .. ':' .. shards .. '.' .. shard
+    local shard = string.format('%d', math.floor(half * shards / 4294967296))
+    local seats = key .. ':' .. found[7] .. '.' .. shard
     if redis.call('SISMEMBER', seats, seat) == 1 then return at end
     local limit, over = tonumber(found[3]), tonumber(found[5])
     local starts = tonumber(found[6])
@@ -80,7 +82,7 @@ class Place(NamedTuple):
 
 
 class Ask(NamedTuple):
-    """The windows of one app that a check may sit in, the strongest first; there is one at least."""
+    """The windows of one app that a check may sit in, the strongest first, at least one."""
 
     app: str
     places: tuple[Place, ...]

@@ -1,7 +1,7 @@
 """Commands that publish: push, diff, revert."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,6 +26,7 @@ from compiler.compilation import compile_folder
 from compiler.diagnostic import render
 from compiler.image import Image, rebuild_image
 from compiler.image_file import load_image
+from compiler.plan import Plan
 from compiler.publication.checkout import checkout_at, read_checkout
 from compiler.publication.difference import Difference, Side, compare_sides, shown
 from compiler.publication.epoch import Publication
@@ -34,7 +35,9 @@ from compiler.publication.live import read_live
 from compiler.publication.publisher import publish
 from compiler.publication.revert import prepare_revert
 from compiler.publication.versions import check_files
+from compiler.publication.windows import carry_over
 from compiler.storage.spool import Spool
+from compiler.windows import Frozen, windows_of
 from gateway import layout
 from gateway.errors import FormatError
 
@@ -93,7 +96,7 @@ def push(
             raise typer.BadParameter(f"{fault}.") from None
         session = open_session(redis, store, workspace or _workspace_of(image), changes=True)
         live = read_live(session.store, session.mirror, session.workspace)
-        image = _under_withdrawals(image, live)
+        image = _under_withdrawals(image, live, session)
         checkout = checkout_at(read_checkout(_HERE), commit)
     else:
         image, session, live = _compile(plan, redis, store, workspace, changes=True)
@@ -123,9 +126,18 @@ def _workspace_of(image: Image) -> str:
     return settings["workspace"]
 
 
-def _under_withdrawals(image: Image, live: Publication | None) -> Image:
-    """Lay the live epoch's withdrawals over an image that was compiled without them."""
-    if live is None or not live.tree["withdrawals"]:
+def _under_withdrawals(
+    image: Image, live: Publication | None, unfrozen: Session | None = None
+) -> Image:
+    """Lay the live epoch's withdrawals over an image that was compiled without them.
+
+    If it was compiled without a look at Redis, `unfrozen` tells which windows are frozen.
+    """
+    frozen = None
+    if live is not None and unfrozen is not None:
+        known, wanted = live.tree["windows"], image.tree["windows"]
+        frozen = carry_over(unfrozen.mirror, known, wanted, unfrozen.store.get_blob)
+    if live is None or not (live.tree["withdrawals"] or frozen):
         return image
     return rebuild_image(
         image.tree,
@@ -133,6 +145,7 @@ def _under_withdrawals(image: Image, live: Publication | None) -> Image:
         image.blobs.__getitem__,
         live.tree["withdrawals"],
         Spool(),
+        frozen,
     )
 
 
@@ -143,9 +156,18 @@ def _compile(
     session: Session | None = None
     if workspace:
         session = open_session(redis, store, workspace, changes=changes)
+
+    def frozen(found: Plan) -> Mapping[str, Frozen]:
+        place = open_session(redis, store, workspace or found.workspace.name)
+        live = read_live(place.store, place.mirror, place.workspace)
+        known = live.tree["windows"] if live is not None else {}
+        return carry_over(place.mirror, known, windows_of(found.apps), place.store.get_blob)
+
     with progress() as show:
         place = session or replace(open_session(redis, store, "?"), changes=changes)
-        image, loaded = compile_folder(plan, place.store, int(time.time()), progress=show)
+        image, loaded = compile_folder(
+            plan, place.store, int(time.time()), progress=show, frozen=frozen
+        )
     if loaded.diagnostics:
         note(render(loaded.diagnostics, loaded.sources))
     for line in loaded.dropped:
@@ -246,7 +268,7 @@ def revert(
     """
     session = open_session(redis, store, workspace, changes=True)
     live = session.live()
-    reversion = prepare_revert(session.store, live, epoch)
+    reversion = prepare_revert(session.store, live, epoch, session.mirror)
     for withdrawn in reversion.kept:
         say(f"stays withdrawn: {withdrawn['app']} {withdrawn['version']}")
     for stranded in reversion.stranded:

@@ -15,6 +15,8 @@ from compiler.publication.change import Change, changed_settings
 from compiler.publication.epoch import Publication, Reader, read_publication
 from compiler.publication.freshness import withdrawn_keys
 from compiler.publication.history import End, find_epoch, walk
+from compiler.publication.mirror import Mirror
+from compiler.publication.windows import carry_over
 from compiler.refusal import Refused
 from compiler.storage.spool import Spool
 from compiler.storage.store import Store
@@ -49,8 +51,10 @@ class Reversion:
     keys: Change | None
 
 
-def prepare_revert(store: Store, live: Publication, number: int) -> Reversion:
-    """Build the image that `revert number` publishes.
+def prepare_revert(
+    store: Store, live: Publication, number: int, mirror: Mirror | None = None
+) -> Reversion:
+    """Build the image that `revert number` publishes; `mirror` tells of time windows.
 
     Publish it with `force=True` and `commit=live.epoch["commit"]`: it stands on no checkout, and
     the next push must still contain what is live now. Raises Refused, PlanError (this compiler no
@@ -61,8 +65,13 @@ def prepare_revert(store: Store, live: Publication, number: int) -> Reversion:
     source = find_epoch(store, live.digest, number)
     plan = _plan(source, store.get_blob)
     withdrawals = _withdrawals(store, live, source, plan)
+    frozen = None
+    if mirror is not None:  # whoever was seated since keeps the seat
+        wanted = source.tree["windows"]
+        known = {**wanted, **live.tree["windows"]}
+        frozen = carry_over(mirror, known, wanted, store.get_blob)
     image = rebuild_image(
-        source.tree, source.contents["membership"], store.get_blob, withdrawals, Spool()
+        source.tree, source.contents["membership"], store.get_blob, withdrawals, Spool(), frozen
     )
     now = _plan(live, store.get_blob)
     stranded = tuple(_stranded(now, plan)) if plan else ()

@@ -1,0 +1,187 @@
+"""The records of time windows in Redis, and their seats, for the commands; see gateway/seating.py.
+
+Every call is of one record and the sets beside it, which share a hash tag, so that one server and
+a Cluster are served by the same code. Nothing here decides what a record should say: windows.py.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from compiler.publication.mirror import Mirror, batches
+from compiler.windows import SUBJECT, USER, Hashes
+from gateway import layout
+from gateway.seating import shard_count
+
+_SETS_AT_ONCE = 256
+_SEATS_AT_ONCE = 20_000
+_HALF = np.uint64(32)
+
+_READ = """
+local found = redis.call(
+  'HMGET', KEYS[1], 'state', 'first', 'until', 'starts', 'by', 'shards', 'sets', 'seated')
+found[9] = redis.call('TIME')[1]
+return found
+"""
+
+# Never makes a record. ARGV: what the state must be (or empty), what `seated` must be (or empty),
+# then fields and values. Gives how many seats there are, -1 when there is no record or one in
+# another state; nothing was written unless `seated` is as wanted.
+_CHANGE = """
+local found = redis.call('HMGET', KEYS[1], 'state', 'seated')
+if not found[1] or (ARGV[1] ~= '' and found[1] ~= ARGV[1]) then return -1 end
+if ARGV[2] == '' or found[2] == ARGV[2] then
+  redis.call('HSET', KEYS[1], unpack(ARGV, 3))
+end
+return tonumber(found[2])
+"""
+
+_MAKE = """
+if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+redis.call('HSET', KEYS[1], unpack(ARGV))
+return 1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class SeatRecord:
+    """A window's record; `now` is the second at which Redis gave it."""
+
+    state: str
+    first: int
+    until: int
+    starts: int | None
+    by: str
+    shards: int
+    sets: int
+    seated: int
+    now: int
+
+    @property
+    def is_closed(self) -> bool:
+        """Tell whether it seats nobody else: it is full or over."""
+        return self.seated >= self.first or self.now >= self.until
+
+
+def limits_of(window: layout.Window) -> dict[str, str | int]:
+    """Give the fields of a record that a plan says; not its state."""
+    return {
+        "first": window["first"],
+        "until": window["until"],
+        "starts": "" if window["starts"] is None else window["starts"],
+        "by": USER if window["by_user"] else SUBJECT,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class SeatRecords:
+    """All windows of a workspace, by app and release. Every method raises StoreError."""
+
+    mirror: Mirror
+
+    def read(self, app: str, release: str) -> SeatRecord | None:
+        """Read a record; None where there is none."""
+        found = self.mirror.script(_READ, self._key(app, release))
+        if found[0] is None:
+            return None
+        state, first, until, starts, by, shards, sets, seated, now = (
+            each.decode() for each in found
+        )
+        return SeatRecord(
+            state,
+            int(first),
+            int(until),
+            int(starts) if starts else None,
+            by,
+            int(shards),
+            int(sets),
+            int(seated),
+            int(now),
+        )
+
+    def make(self, app: str, release: str, window: layout.Window, state: str, seated: int) -> bool:
+        """Make a record where there is none; tell whether it did."""
+        fields = limits_of(window) | {
+            "state": state,
+            "shards": shard_count(window["first"]),
+            "sets": 0,
+            "seated": seated,
+        }
+        return bool(self.mirror.script(_MAKE, self._key(app, release), *_flat(fields)))
+
+    def change(
+        self,
+        app: str,
+        release: str,
+        fields: dict[str, str | int],
+        *,
+        state: str = "",
+        seated: int | None = None,
+    ) -> int:
+        """Change fields of a record that is there; give how many seats it has, -1: none is there.
+
+        With `state`, a record in another state counts as none. With `seated`, nothing is changed
+        if it has another number of seats.
+        """
+        wanted = "" if seated is None else str(seated)
+        said = self.mirror.script(_CHANGE, self._key(app, release), state, wanted, *_flat(fields))
+        return int(said)
+
+    def seats(self, app: str, release: str, record: SeatRecord) -> Hashes:
+        """Gather the seats, in pieces and in no order."""
+        found = [np.empty(0, np.uint64)]
+        for names in batches(self._sets(app, release, record), _SETS_AT_ONCE):
+            for members in self.mirror.pipeline(("SMEMBERS", name) for name in names):
+                seats = np.fromiter(map(int, members), np.int64, len(members))
+                found.append(seats.view(np.uint64))
+        return np.concatenate(found)
+
+    def counted(self, app: str, release: str, shards: int, sets: int) -> int:
+        """Count the seats in the sets themselves."""
+        keys = self.mirror.keys
+        names = (keys.seats(app, release, sets, shard) for shard in range(shards))
+        return sum(
+            sum(self.mirror.pipeline(("SCARD", name) for name in batch))
+            for batch in batches(names, _SETS_AT_ONCE)
+        )
+
+    def fill(self, app: str, release: str, hashes: Hashes, shards: int, sets: int) -> None:
+        """Write seats into sets that nobody uses yet."""
+        places = ((hashes >> _HALF) * np.uint64(shards)) >> _HALF
+        order = np.argsort(places, kind="stable")
+        seats, places = hashes[order].view(np.int64), places[order]
+        for start in range(0, len(seats), _SEATS_AT_ONCE):
+            part = slice(start, start + _SEATS_AT_ONCE)
+            found: dict[int, list[int]] = {}
+            for place, seat in zip(places[part].tolist(), seats[part].tolist(), strict=True):
+                found.setdefault(place, []).append(seat)
+            name = self.mirror.keys.seats
+            self.mirror.pipeline(
+                ("SADD", name(app, release, sets, place), *each) for place, each in found.items()
+            )
+
+    def drop(self, app: str, release: str, record: SeatRecord) -> int:
+        """Delete the sets of a record that no longer names them; give how many keys went."""
+        return self.mirror.delete_many(self._sets(app, release, record))
+
+    def forget(self, app: str, release: str) -> None:
+        """Delete a record."""
+        self.mirror.delete_many([self._key(app, release)])
+
+    def every(self) -> Iterator[tuple[str, str]]:
+        """Name all windows of which Redis has a record or seats."""
+        keys = self.mirror.keys
+        found = {keys.window_of(key) for key in self.mirror.scan(keys.windows)}
+        yield from sorted(found)
+
+    def _key(self, app: str, release: str) -> str:
+        return self.mirror.keys.window(app, release)
+
+    def _sets(self, app: str, release: str, record: SeatRecord) -> Iterator[str]:
+        name = self.mirror.keys.seats
+        return (name(app, release, record.sets, shard) for shard in range(record.shards))
+
+
+def _flat(fields: dict[str, str | int]) -> list[str | int]:
+    return [each for pair in fields.items() for each in pair]
