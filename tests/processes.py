@@ -64,10 +64,11 @@ class RedisServer:
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
-        """Start it, or start it again, empty, on the same port."""
+    def start(self, *, appendonly: bool = False) -> None:
+        """Start it, or start it again, empty or from its append-only file, on the same port."""
         command = [redis_server_path(), "--port", str(self.port), "--bind", "127.0.0.1"]
-        command += ["--save", "", "--appendonly", "no", "--dir", str(self.folder)]
+        command += ["--save", "", "--appendonly", "yes" if appendonly else "no"]
+        command += ["--dir", str(self.folder)]
         if self.cluster:
             command += ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"]
         with (self.folder / "redis.log").open("ab") as output:

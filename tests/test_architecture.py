@@ -23,6 +23,7 @@ FORMAT = {
     "gateway.program",
     "gateway.remembered",
     "gateway.request",
+    "gateway.seating",
     "gateway.signing",
     "gateway.apps",
     "gateway.snapshot",

@@ -1,15 +1,16 @@
 """Time windows in Redis and at publications: who is seated, what freezes, what thaws."""
 
 import time
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from compiler.image import build_image
+from compiler.language.reading import read_files
 from compiler.publication.epoch import stored_digests
 from compiler.publication.freezing import freeze_due
 from compiler.publication.publisher import LostRaceError
-from compiler.publication.seat_records import SeatRecords
+from compiler.publication.seat_records import SeatRecord, SeatRecords
 from compiler.publication.windows import carry_over, collect, reopen, settle
 from compiler.reference import seats_open
 from compiler.refusal import Refused
@@ -20,9 +21,11 @@ from windows import LATE, NAME, crowd, hash_of, plan_files, push, sit
 DEVICES = [f"d-{number}" for number in range(1_000)]
 
 
-def record_of(workshop: Workshop):  # type: ignore[no-untyped-def]
+def record_of(workshop: Workshop) -> SeatRecord:
     """Read the window's record."""
-    return SeatRecords(workshop.mirror).read(COFFEE, "first")
+    found = SeatRecords(workshop.mirror).read(COFFEE, "first")
+    assert found is not None
+    return found
 
 
 def test_the_first_are_seated_and_stay(workshop: Workshop) -> None:
@@ -170,14 +173,11 @@ def test_a_seat_taken_meanwhile_refuses_the_freeze(workshop: Workshop) -> None:
     found = carry_over(workshop.mirror, live, live, workshop.store.get_blob)
     SeatRecords(workshop.mirror).change(COFFEE, "first", {"first": 4})
     assert sit(workshop, DEVICES[3]) == 1
-    fewer = {NAME: replace(found[NAME])}
-    from compiler.image import build_image
-    from compiler.language.reading import read_files
 
     plan = read_files(plan_files(3), now=0).plan
     assert plan is not None
     with pytest.raises(Refused, match="has got 4 seats meanwhile, not 3"):
-        workshop.push(build_image(plan, [], frozen=fewer))
+        workshop.push(build_image(plan, [], frozen=found))
 
 
 def test_whose_seats_they_are_cannot_change(workshop: Workshop) -> None:
