@@ -185,9 +185,12 @@ class Snapshot:
         Without `seats` the body is empty when there are windows to ask; see `asks`. With them,
         `second` is the same again.
         """
-        sent = check.sent
-        subject = check.user_hash if check.device_hash is None else check.device_hash
-        context = self._context(check, members)
+        sent, user_hash = check.sent, check.user_hash
+        subject = user_hash if check.device_hash is None else check.device_hash
+        # As `_context` does it; here for every check, so without a call.
+        masks = self._masks(check, members) if self.bits else NO_LISTS
+        bucket = None if subject is None else scaled(subject, PERCENT_BUCKETS)
+        user_bucket = None if user_hash is None else scaled(user_hash, PERCENT_BUCKETS)
         region = sent.get("region")
         place = self._regions[region if is_sent(region) else None]
         if self._signs:
@@ -195,6 +198,7 @@ class Snapshot:
         accept = sent.get("accept")
         opened = UNSAID if accept is None else accepted(accept)
         apps, known = self.apps, self.apps.known
+        context = (masks, bucket, user_bucket)
         parts: list[bytes] = []
         outcomes: list[Outcome] = []
         for app, installed in check.apps.items():

@@ -12,7 +12,7 @@ import numpy as np
 from compiler.publication.mirror import Mirror, batches
 from compiler.windows import SUBJECT, USER, Hashes
 from gateway import layout
-from gateway.seating import shard_count
+from gateway.seating import SCRIPT, Ask, Place, arguments, shard_count
 
 _SETS_AT_ONCE = 256
 _SEATS_AT_ONCE = 20_000
@@ -127,6 +127,12 @@ class SeatRecords:
         wanted = "" if seated is None else str(seated)
         said = self.mirror.script(_CHANGE, self._key(app, release), state, wanted, *_flat(fields))
         return int(said)
+
+    def would_sit(self, app: str, release: str, hashed: int, *, takes: bool) -> bool:
+        """Tell whether a hash sits in a window, or would if it came and `takes` a seat."""
+        place = Place(release, 0, hashed, takes)
+        _, key, *rest = arguments(self.mirror.keys, Ask(app, (place,)), dry_run=True)
+        return int(self.mirror.script(SCRIPT, str(key), *rest)) > 0
 
     def seats(self, app: str, release: str, record: SeatRecord) -> Hashes:
         """Gather the seats, in pieces and in no order."""

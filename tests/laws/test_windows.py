@@ -12,7 +12,6 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
 
@@ -23,7 +22,7 @@ from compiler.publication.windows import reopen
 from gateway.link import connect_sync, parse_url
 from processes import Gateway, RedisServer
 from publishing import COFFEE, WORKSPACE, Workshop
-from windows import NAME, arrive, plan_files, push
+from windows import arrive, plan_files, push
 
 SOAK = "TIDEGATE_SOAK" in os.environ
 GATEWAYS, WORKERS = (4, 2) if SOAK else (2, 2)
@@ -46,12 +45,15 @@ class Town:
         """Where they listen."""
         return [int(each.url.rpartition(":")[2]) for each in self.gateways]
 
-    @property
-    def record(self) -> SeatRecord:
-        """The window's record."""
-        found = SeatRecords(self.workshop.mirror).read(COFFEE, "first")
+    def record(self, name: str) -> SeatRecord:
+        """Read a window's record."""
+        found = SeatRecords(self.workshop.mirror).read(COFFEE, name)
         assert found is not None
         return found
+
+    def push(self, first: int, name: str) -> None:
+        """Publish a window of this size, and wait until every gateway serves it."""
+        self.serve(push(self.workshop, plan_files(first, name=name)).number)
 
     def serve(self, number: int) -> None:
         """Wait until every gateway serves this epoch."""
@@ -71,9 +73,10 @@ def _metric(gateway: Gateway, name: str) -> float:
     return float(next((line.split()[1] for line in lines if line.startswith(f"{name} ")), "0"))
 
 
-@pytest.fixture
-def town(tmp_path: Path) -> Iterator[Town]:
-    """Run Redis and the gateways; the workshop publishes to them."""
+@pytest.fixture(scope="module")
+def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
+    """Run Redis and the gateways; the workshop publishes to them. Each test has its own window."""
+    tmp_path = tmp_path_factory.mktemp("town")
     with ExitStack() as stack:
         server = stack.enter_context(processes.redis_server(tmp_path / "redis"))
         link = connect_sync(parse_url(server.url), timeout_seconds=20)
@@ -98,19 +101,19 @@ def town(tmp_path: Path) -> Iterator[Town]:
 
 def test_exactly_n_over_all_gateways(town: Town) -> None:
     """At once and again, frozen and raised: N sit, the same ones, and no one the conditions bar."""
-    town.serve(push(town.workshop, plan_files(FIRST)).number)
+    town.push(FIRST, "w1")
     others = [f"o-{number}" for number in range(200)]
     assert arrive(town.ports, others, brand="Other") == set()
     seated = arrive(town.ports, DEVICES)
     assert len(seated) == FIRST
     order = random.Random(5).sample(DEVICES, COMERS)
     assert arrive(town.ports, order) == seated
-    assert town.record.seated == FIRST
-    town.serve(push(town.workshop, plan_files(FIRST)).number)  # frozen: a list
+    assert town.record("w1").seated == FIRST
+    town.push(FIRST, "w1")  # frozen: a list
     asked = sum(_metric(each, "tidegate_seat_asked_total") for each in town.gateways)
     assert arrive(town.ports, order) == seated
     assert sum(_metric(each, "tidegate_seat_asked_total") for each in town.gateways) == asked
-    town.serve(push(town.workshop, plan_files(FIRST + 20)).number)  # thawed
+    town.push(FIRST + 20, "w1")  # thawed
     raised = arrive(town.ports, DEVICES)
     assert seated < raised
     assert len(raised) == FIRST + 20
@@ -118,28 +121,28 @@ def test_exactly_n_over_all_gateways(town: Town) -> None:
 
 def test_a_pause_holds_on_gateways_that_lag(town: Town) -> None:
     """The record says so before any epoch does: nobody is seated by the old one."""
-    town.serve(push(town.workshop, plan_files(FIRST)).number)
+    town.push(FIRST, "w2")
     seated = arrive(town.ports, DEVICES[:10])
     assert len(seated) == 10
-    SeatRecords(town.workshop.mirror).change(COFFEE, "first", {"state": "paused"})
+    SeatRecords(town.workshop.mirror).change(COFFEE, "w2", {"state": "paused"})
     assert arrive(town.ports, DEVICES[10:]) == set()
-    assert town.record.seated == 10
+    assert town.record("w2").seated == 10
 
 
 def test_redis_and_gateways_killed(town: Town) -> None:
     """With the append-only file on, a kill -9 unseats nobody and frees no seat."""
-    town.serve(push(town.workshop, plan_files(FIRST)).number)
+    town.push(FIRST, "w3")
     killer = threading.Thread(target=_kill, args=(town,))
     killer.start()
     seated = arrive(town.ports[:1], DEVICES[: FIRST // 2], streams=4)
     killer.join()
     # Those whom nobody could ask for were told of the next release, and nothing else was.
     town.gateways[1].start()
-    town.serve(1)
+    town.serve(town.workshop.live().number)
     processes.wait_until(lambda: arrive(town.ports, ["last"]) == {"last"}, "seats again", 30)
     everybody = arrive(town.ports, DEVICES)
     assert seated <= everybody
-    assert len(everybody | {"last"}) == FIRST == town.record.seated
+    assert len(everybody | {"last"}) == FIRST == town.record("w3").seated
     assert arrive(town.ports, DEVICES) == everybody
 
 
@@ -153,29 +156,29 @@ def _kill(town: Town) -> None:
 
 def test_an_emptied_redis_seats_nobody(town: Town) -> None:
     """Neither a restore nor a push makes the record anew; an operator does."""
-    town.serve(push(town.workshop, plan_files(FIRST)).number)
+    town.push(FIRST, "w4")
     arrive(town.ports, DEVICES[:10])
     town.workshop.link.flushall()
-    strangers = DEVICES[10:200]
+    strangers = DEVICES[10 : 10 + 2 * FIRST]
     assert arrive(town.ports, strangers) == set()
     restore(store=town.workshop.store, link=town.workshop.link, workspace=WORKSPACE)
     assert arrive(town.ports, strangers) == set()
-    town.serve(push(town.workshop, plan_files(FIRST - 1)).number)
+    town.push(FIRST - 1, "w4")
     assert arrive(town.ports, strangers) == set()
     assert sum(_metric(each, "tidegate_seat_lost_total") for each in town.gateways) > 0
     windows = town.workshop.live().tree["windows"]
-    assert reopen(town.workshop.mirror, windows, NAME) == FIRST - 1
+    assert reopen(town.workshop.mirror, windows, f"{COFFEE}/w4") == FIRST - 1
     assert len(arrive(town.ports, strangers)) == FIRST - 1
 
 
 def test_a_redis_that_hangs_costs_a_time_out_and_then_nothing(town: Town) -> None:
     """Who cannot be asked for in time gets the next release; after three failures nobody waits."""
-    town.serve(push(town.workshop, plan_files(FIRST)).number)
+    town.push(FIRST, "w5")
     gateway = town.gateways[0]
     gateway.stop()
     gateway.environment["TIDEGATE_LOOKUP_TIMEOUT_MS"] = "100"
     gateway.start()
-    town.serve(1)
+    town.serve(town.workshop.live().number)
     port = town.ports[:1]
     assert arrive(port, ["early"]) == {"early"}
     town.server.signal(signal.SIGSTOP)
