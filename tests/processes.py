@@ -140,6 +140,40 @@ def redis_cluster(folder: Path, nodes: int = 3) -> Iterator[str]:
             server.stop()
 
 
+@contextmanager
+def replicated_cluster(folder: Path, masters: int = 3) -> Iterator[tuple[str, list[RedisServer]]]:
+    """Run a Cluster of masters, each with a replica; give its URL, and all its servers."""
+    with redis_cluster(folder / "masters", masters) as url:
+        ports = [int(place.rpartition(":")[2]) for place in url.split("://")[1].split(",")]
+        replicas = [RedisServer(folder / f"replica{at}", cluster=True) for at in range(masters)]
+        clients = [redis.Redis(port=port, socket_timeout=5) for port in ports]
+        try:
+            for replica in replicas:
+                replica.start()
+                clients.append(replica.client())
+                clients[0].execute_command("CLUSTER", "MEET", "127.0.0.1", replica.port)
+            wait_until(
+                lambda: all(_cluster_is_whole(client, 2 * masters) for client in clients),
+                "every node knows the whole Cluster",
+            )
+            for at, replica in enumerate(clients[masters:]):
+                name = clients[at].execute_command("CLUSTER", "MYID")
+                replica.execute_command("CLUSTER", "REPLICATE", name)
+            wait_until(
+                lambda: all(
+                    client.info("replication").get("master_link_status") == "up"
+                    for client in clients[masters:]
+                ),
+                "every replica follows its master",
+            )
+            yield url, replicas
+        finally:
+            for client in clients:
+                client.close()
+            for replica in replicas:
+                replica.stop()
+
+
 def _cluster_is_whole(client: redis.Redis, nodes: int) -> bool:
     raw: Any = client.execute_command("CLUSTER", "INFO")
     said = (

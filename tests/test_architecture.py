@@ -13,6 +13,7 @@ ROOT = Path(__file__).parent.parent
 FORMAT = {
     "gateway.answer",
     "gateway.attribute",
+    "gateway.blob_file",
     "gateway.cdn",
     "gateway.check",
     "gateway.errors",
