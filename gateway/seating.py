@@ -9,7 +9,7 @@ A window's record is a hash in Redis, which a publication makes (see keys.py for
     starts   Unix seconds where the pace is linear, else empty
     by       user or subject: whose hashes the seats are
     shards   over how many sets the seats are spread; 0: of a frozen window, and dropped
-    sets     the number in the names of these sets, a new one whenever all are written anew
+    sets     the number in the names of these sets: the microsecond when they were begun
     seated   how many seats there are
 
 A seat is the 64-bit hash of its subject, written as a signed number, so that Redis keeps a set of

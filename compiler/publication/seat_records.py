@@ -17,6 +17,11 @@ from gateway.seating import SCRIPT, Ask, Place, arguments, shard_count
 _SETS_AT_ONCE = 256
 _SEATS_AT_ONCE = 20_000
 _HALF = np.uint64(32)
+_MICROSECONDS = 1_000_000
+_YOUNG_SECONDS = 3_600
+"""Sets that no record names may be those of a thaw on its way."""
+
+_TIME = "return redis.call('TIME')"
 
 _READ = """
 local found = redis.call(
@@ -105,7 +110,7 @@ class SeatRecords:
         fields = limits_of(window) | {
             "state": state,
             "shards": shard_count(window["first"]),
-            "sets": 0,
+            "sets": self.fresh(),
             "seated": seated,
         }
         return bool(self.mirror.script(_MAKE, self._key(app, release), *_flat(fields)))
@@ -143,14 +148,10 @@ class SeatRecords:
                 found.append(seats.view(np.uint64))
         return np.concatenate(found)
 
-    def counted(self, app: str, release: str, shards: int, sets: int) -> int:
-        """Count the seats in the sets themselves."""
-        keys = self.mirror.keys
-        names = (keys.seats(app, release, sets, shard) for shard in range(shards))
-        return sum(
-            sum(self.mirror.pipeline(("SCARD", name) for name in batch))
-            for batch in batches(names, _SETS_AT_ONCE)
-        )
+    def fresh(self) -> int:
+        """Give a number that no sets have yet: Redis's microsecond."""
+        seconds, rest = self.mirror.script(_TIME, self.mirror.keys.live)
+        return int(seconds) * _MICROSECONDS + int(rest)
 
     def fill(self, app: str, release: str, hashes: Hashes, shards: int, sets: int) -> None:
         """Write seats into sets that nobody uses yet."""
@@ -175,11 +176,23 @@ class SeatRecords:
         """Delete a record."""
         self.mirror.delete_many([self._key(app, release)])
 
-    def every(self) -> Iterator[tuple[str, str]]:
-        """Name all windows of which Redis has a record or seats."""
+    def every(self) -> dict[tuple[str, str], set[str]]:
+        """Name all windows of which Redis has a record or seats, and their sets."""
         keys = self.mirror.keys
-        found = {keys.window_of(key) for key in self.mirror.scan(keys.windows)}
-        yield from sorted(found)
+        found: dict[tuple[str, str], set[str]] = {}
+        for key in self.mirror.scan(keys.windows):
+            app, release = keys.window_of(key)
+            sets = found.setdefault((app, release), set())
+            if key != keys.window(app, release):
+                sets.add(key)
+        return found
+
+    def drop_orphans(self, sets: set[str], record: SeatRecord | None, *, dry_run: bool) -> int:
+        """Delete those of a window's sets that its record does not name, once they are old."""
+        named = record.sets if record is not None else None
+        oldest = self.fresh() - _YOUNG_SECONDS * _MICROSECONDS
+        found = [key for key in sets if _number(key) != named and _number(key) < oldest]
+        return len(found) if dry_run else self.mirror.delete_many(found)
 
     def _key(self, app: str, release: str) -> str:
         return self.mirror.keys.window(app, release)
@@ -187,6 +200,11 @@ class SeatRecords:
     def _sets(self, app: str, release: str, record: SeatRecord) -> Iterator[str]:
         name = self.mirror.keys.seats
         return (name(app, release, record.sets, shard) for shard in range(record.shards))
+
+
+def _number(key: str) -> int:
+    """Read the number out of the name of a set; see keys.py."""
+    return int(key.rpartition(":")[2].partition(".")[0])
 
 
 def _flat(fields: dict[str, str | int]) -> list[str | int]:

@@ -120,7 +120,7 @@ def _thaw(
         record = records.read(app, release)
         assert record is not None
     records.change(app, release, {"state": THAWED})
-    shards, sets = shard_count(window["first"]), record.sets + 1
+    shards, sets = shard_count(window["first"]), records.fresh()
     records.fill(app, release, frozen.hashes, shards, sets)
     fields: dict[str, str | int] = {"shards": shards, "sets": sets, "seated": frozen.count}
     records.change(app, release, fields)
@@ -131,7 +131,7 @@ def _spread(records: SeatRecords, name: str, window: layout.Window, record: Seat
     """Spread the seats of an open window over more sets; `settle` opens it again."""
     app, release = _split(name)
     records.change(app, release, {"state": THAWED})
-    shards, sets = shard_count(window["first"]), record.sets + 1
+    shards, sets = shard_count(window["first"]), records.fresh()
     records.fill(app, release, records.seats(app, release, record), shards, sets)
     records.change(app, release, {"shards": shards, "sets": sets})
     records.drop(app, release, record)
@@ -177,22 +177,22 @@ def reopen(mirror: Mirror, windows: Windows, name: str) -> int:
         )
     records = SeatRecords(mirror)
     app, release = _split(name)
-    seated = records.counted(app, release, shard_count(window["first"]), 0)
-    if not records.make(app, release, window, _state(window), seated):
+    if not records.make(app, release, window, _state(window), 0):
         raise Refused(f"Redis has the record of the window {name}: nothing was lost.")
-    return max(0, window["first"] - seated)
+    return window["first"]
 
 
 def collect(mirror: Mirror, kept: list[Windows], *, dry_run: bool) -> int:
     """Delete what no kept epoch asks Redis for; give how many keys. `kept` begins with the live.
 
-    That is the seats of windows that are frozen in all of them, and whatever of those that none
-    has any more.
+    That is the seats of windows that are frozen in all of them, whatever is of windows that none
+    has any more, and seats that no record names.
     """
     records, gone = SeatRecords(mirror), 0
-    for app, release in records.every():
+    for (app, release), sets in records.every().items():
         found = [each[f"{app}/{release}"] for each in kept if f"{app}/{release}" in each]
         record = records.read(app, release)
+        gone += records.drop_orphans(sets, record, dry_run=dry_run)
         if record is None or any(not each["seats"] for each in found):
             continue
         if dry_run:
