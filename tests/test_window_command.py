@@ -57,6 +57,8 @@ def test_a_window_by_its_commands(place: Workplace, server: processes.RedisServe
     assert "by canary" in said
     assert "not seated" in place.run(*explain, "c").out
     assert "1 of 1 in" in place.push().out  # full: a list from here on
+    assert f"~ window {APP}/canary: frozen with 2 seats" in place.run("history", "show", "2").out
+    assert f"window {APP}/canary frozen with 2 seats" in place.run("history").out
     said = place.run(*explain, "b").out
     assert "by canary" in said
     image = str(place.folder / "image")

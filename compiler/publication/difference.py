@@ -6,7 +6,7 @@ those that changed, because contents and plan trees name everything by digest.
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from compiler.language.reading import read_files
 from compiler.plan import ListSource, Plan
@@ -47,12 +47,11 @@ class Difference:
     settings: tuple[Change, ...] = ()
     withdrawals: tuple[Change, ...] = ()
     patches: tuple[Change, ...] = ()
+    windows: tuple[Change, ...] = ()
     files: tuple[Change, ...] = ()
 
     def __bool__(self) -> bool:
-        return any(
-            (self.apps, self.lists, self.settings, self.withdrawals, self.patches, self.files)
-        )
+        return any(getattr(self, each.name) for each in fields(self))
 
 
 def compare(before: Publication | None, after: Publication, blob: Reader) -> Difference:
@@ -81,6 +80,7 @@ def compare_sides(before: Side | None, after: Side) -> Difference:
         tuple(changed_settings(old.workspace if old else None, new.workspace)),
         withdrawals,
         tuple(_changed_patches(before, after)),
+        tuple(_changed_windows(tree, after.tree)),
     )
     return found or Difference(files=files)
 
@@ -95,7 +95,12 @@ def shown(difference: Difference, most: int | None = APPS_SHOWN) -> str:
             lines += ["    " + _line(each) for each in app.changes]
     if most is not None and len(difference.apps) > most:
         lines.append(f"… and {len(difference.apps) - most:,} more apps")
-    others = (*difference.withdrawals, *difference.patches, *difference.files)
+    others = (
+        *difference.withdrawals,
+        *difference.patches,
+        *difference.windows,
+        *difference.files,
+    )
     lines += [_line(each) for each in others]
     return "\n".join(lines) or "nothing differs"
 
@@ -116,6 +121,7 @@ def summary(difference: Difference) -> str:
             parts.append(f"{app.kind}{app.name or app.app}{told}")
     parts += [f"{each.kind}withdrawal {each.name}" for each in difference.withdrawals]
     parts += [f"{each.kind}patches of {each.name}" for each in difference.patches[:_NAMED]]
+    parts += [f"window {each.name} {'; '.join(each.details)}" for each in difference.windows]
     parts += [f"{each.kind}{each.name}" for each in difference.files[:_NAMED]]
     return "; ".join(parts) or "nothing differs"
 
@@ -136,6 +142,15 @@ def _changed_withdrawals(old: layout.Tree, new: layout.Tree) -> Iterator[Change]
     after = {(each["app"], each["version"]) for each in new["withdrawals"]}
     for name in sorted(before ^ after):
         yield Change(_kind(name in before, name in after), "withdrawal", " ".join(name))
+
+
+def _changed_windows(old: layout.Tree, new: layout.Tree) -> Iterator[Change]:
+    """Tell the windows that have been frozen, or opened again."""
+    for name, window in sorted(new["windows"].items()):
+        frozen = name in old["windows"] and bool(old["windows"][name]["seats"])
+        if bool(window["seats"]) is not frozen:
+            said = f"frozen with {window['count']:,} seats" if window["seats"] else "open again"
+            yield Change(Kind.CHANGED, "window", name, (said,))
 
 
 def _changed_patches(before: Side | None, after: Side) -> Iterator[Change]:
