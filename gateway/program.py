@@ -144,6 +144,9 @@ class Program:
         others = bits & ~self._window_bits
         if others:
             bits &= (others & -others) - 1
+        bits &= self._window_bits
+        if not bits:
+            return []
         text = sent.get("installed")
         installed = parse_version(text) if text is not None else None
         found = []

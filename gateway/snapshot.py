@@ -138,40 +138,6 @@ class Snapshot:
         assert self._table is not None
         return self._table.lists_of(hashed, bucket)
 
-    def asks(self, check: Check, members: Mapping[int, int | None], second: int) -> list[Ask]:
-        """Name the windows that must be asked for a check, those of an app together."""
-        sent, user_hash = check.sent, check.user_hash
-        subject = user_hash if check.device_hash is None else check.device_hash
-        context = self._context(check, members)
-        found: list[Ask] = []
-        for app, installed in check.apps.items():
-            entry = self.apps[app]
-            if entry is None or not entry.program.windowed:
-                continue
-            if not (installed is None or installed.__class__ is str):
-                continue
-            program = entry.program
-            sent["installed"] = installed if is_sent(installed) else None
-            places = []
-            for rank, takes in program.wanted(sent, check.custom, context, second):
-                hashed = user_hash if program.windows[rank] else subject
-                if hashed is not None:
-                    places.append(Place(program.releases[rank], rank, hashed, takes))
-            if places:
-                found.append(Ask(app, tuple(places)))
-        return found
-
-    def _context(
-        self, check: Check, members: Mapping[int, int | None]
-    ) -> tuple[tuple[int, int], int | None, int | None]:
-        """Say what is known of a client besides what it says of itself; see Program.winner."""
-        user_hash = check.user_hash
-        subject = user_hash if check.device_hash is None else check.device_hash
-        masks = self._masks(check, members) if self.bits else NO_LISTS
-        bucket = None if subject is None else scaled(subject, PERCENT_BUCKETS)
-        user_bucket = None if user_hash is None else scaled(user_hash, PERCENT_BUCKETS)
-        return masks, bucket, user_bucket
-
     def answer(
         self,
         check: Check,
@@ -223,6 +189,40 @@ class Snapshot:
         if msgpack:
             return self._heads.msgpack(subject, parts), outcomes
         return self._heads.json(subject, parts), outcomes
+
+    def asks(self, check: Check, members: Mapping[int, int | None], second: int) -> list[Ask]:
+        """Name the windows that must be asked for a check, those of an app together."""
+        sent, user_hash = check.sent, check.user_hash
+        subject = user_hash if check.device_hash is None else check.device_hash
+        context = self._context(check, members)
+        found: list[Ask] = []
+        for app, installed in check.apps.items():
+            entry = self.apps[app]
+            if entry is None or not entry.program.windowed:
+                continue
+            if not (installed is None or installed.__class__ is str):
+                continue
+            program = entry.program
+            sent["installed"] = installed if is_sent(installed) else None
+            places = []
+            for rank, takes in program.wanted(sent, check.custom, context, second):
+                hashed = user_hash if program.windows[rank] else subject
+                if hashed is not None:
+                    places.append(Place(program.releases[rank], rank, hashed, takes))
+            if places:
+                found.append(Ask(app, tuple(places)))
+        return found
+
+    def _context(
+        self, check: Check, members: Mapping[int, int | None]
+    ) -> tuple[tuple[int, int], int | None, int | None]:
+        """Say what is known of a client besides what it says of itself; see Program.winner."""
+        user_hash = check.user_hash
+        subject = user_hash if check.device_hash is None else check.device_hash
+        masks = self._masks(check, members) if self.bits else NO_LISTS
+        bucket = None if subject is None else scaled(subject, PERCENT_BUCKETS)
+        user_bucket = None if user_hash is None else scaled(user_hash, PERCENT_BUCKETS)
+        return masks, bucket, user_bucket
 
     def _masks(self, check: Check, members: Mapping[int, int | None]) -> tuple[int, int]:
         """Give the lists that surely, and that possibly, have this client."""

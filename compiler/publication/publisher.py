@@ -183,12 +183,15 @@ class _Push:
         old = self.live.pointer if self.live is not None else None
         new = layout.encode_pointer(epoch["number"], digest)
         before = self.live.tree["windows"] if self.live is not None else {}
-        windows.prepare(self.mirror, before, self.image.tree["windows"], self.store.get_blob)
-        found = self.mirror.swap_pointer(old, new, epoch["number"])
-        if found != new:
+        try:
+            windows.prepare(self.mirror, before, self.image.tree["windows"], self.store.get_blob)
+            found = self.mirror.swap_pointer(old, new, epoch["number"])
+            if found != new:
+                raise self.lost(found)
+        except Refused:
             with suppress(StoreError, FormatError):  # else the next publication does it
                 windows.settle(self.mirror, self.store.get_blob)
-            raise self.lost(found)
+            raise
         try:
             self.write(digest, blob)
             settle(self.store, self.mirror, self.workspace)

@@ -101,7 +101,8 @@ def _prepare(
     }
     if _state(window) != OPEN:
         lower["state"] = _state(window)
-    records.change(app, release, lower)
+    if any(_said(record)[field] != value for field, value in lower.items()):
+        records.change(app, release, lower)
     if shard_count(window["first"]) > _GROWN * record.shards > 0:
         _spread(records, name, window, record)
 
