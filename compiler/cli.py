@@ -79,6 +79,7 @@ COMMANDS = {
     "reports": "counts.reports",
     "history": "past.history_app",
     "allowlist": "lists.allowlist_app",
+    "window": "windows.window_app",
 }
 """Where each command is: to import all of them takes longer than an emergency has."""
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from compiler.image import Image
 from compiler.publication.epoch import mirrored_digests
 from compiler.storage.spool import Spool
-from gateway import layout
+from compiler.windows import frozen_of
+from gateway import blob_file, layout
 from gateway.errors import FormatError
 
 
@@ -18,7 +19,7 @@ def save_image(image: Image, commit: str, path: Path) -> int:
     try:
         with beside.open("wb") as file:
             blobs = (image.blobs[digest] for digest in sorted(image.blobs))
-            layout.write_file(file, layout.digest_of(root), (root, *blobs))
+            blob_file.write_file(file, layout.digest_of(root), (root, *blobs))
         size = beside.stat().st_size
         beside.replace(path)
     except OSError as fault:
@@ -33,7 +34,7 @@ def load_image(path: Path) -> tuple[Image, str]:
     """Read an image file: the image and the commit. Raises OSError, FormatError naming the file."""
     try:
         with path.open("rb") as file:
-            root, found = layout.read_file(file)
+            root, found = blob_file.read_file(file)
             blobs = Spool()
             blobs.update(found)
         compiled: layout.Compiled = layout.decode(layout.Compiled, blobs.pop(root))
@@ -41,6 +42,7 @@ def load_image(path: Path) -> tuple[Image, str]:
         tree: layout.Tree = layout.decode(layout.Tree, blobs[contents["plan"]])
         needed = mirrored_digests(contents, tree)
         needed.update(each["digest"] for each in tree["lists"].values())
+        needed.update(each["seats"] for each in frozen_of(tree["windows"]).values())
         needed.update(contents["membership"]["packs"] if contents["membership"] else ())
     except KeyError:
         raise FormatError(f"{path} is cut short: compile it again") from None

@@ -5,13 +5,14 @@ version bound, the gap between two bounds, …). Each class gets the bitmap of t
 accept it, by set algebra on bitmaps; reference.py says independently what a condition means.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import orjson
 
 from compiler.plan import App, Comparison, Condition, Operator, Package, Release, State
+from compiler.windows import list_name, window_name
 from gateway import layout
 from gateway.attribute import CUSTOM, VERSIONS
 from gateway.hashing import PERCENT_BUCKETS, percent_key
@@ -42,8 +43,8 @@ def offered(app: App) -> list[Release]:
 def _rows(release: Release) -> Iterator[Release]:
     """Give a ramp's steps as releases that take over from one another; else the release itself.
 
-    All have the release's id, and with it its order of the percent buckets, so that a step that
-    reaches more keeps everybody. Before the first step there is none.
+    All have the release's id, and with it its order of the percent buckets and its time window, so
+    that a step that reaches more keeps everybody. Before the first step there is none.
     """
     ramp = release.audience.ramp
     if not ramp:
@@ -57,10 +58,13 @@ def _rows(release: Release) -> Iterator[Release]:
             yield replace(release, audience=audience, starts=starts, ends=ends)
 
 
-def lower_app(app: App, patches: Mapping[str, list[layout.PatchEntry]]) -> layout.Program:
+def lower_app(
+    app: App, patches: Mapping[str, list[layout.PatchEntry]], frozen: Collection[str] = ()
+) -> layout.Program:
     """Compile one app. The plan must have been checked, its offered packages have records.
 
-    `patches` are those that lead to a version.
+    `patches` are those that lead to a version; `frozen` names the releases whose windows are
+    lists.
     """
     ranked = [row for release in offered(app) for row in _rows(release)]
     by_version = {package.version: package for package in app.packages}
@@ -83,7 +87,7 @@ def lower_app(app: App, patches: Mapping[str, list[layout.PatchEntry]]) -> layou
         "schedule": _schedule(ranked),
         "hosts": _hosts([by_version[release.package] for release in ranked]),
         "attributes": _attributes(ranked),
-        "lists": _lists(ranked),
+        "lists": [*_lists(ranked), *_frozen_windows(app, ranked, frozen)],
         "percents": [
             {
                 "rank": rank,
@@ -95,6 +99,11 @@ def lower_app(app: App, patches: Mapping[str, list[layout.PatchEntry]]) -> layou
             # All of 100 % holds without a subject too, so it is no test at all.
             if release.audience.basis_points is not None
             and release.audience.basis_points < PERCENT_BUCKETS
+        ],
+        "windows": [
+            {"rank": rank, "by_user": release.audience.by_user}
+            for rank, release in enumerate(ranked)
+            if release.audience.window is not None and release.id not in frozen
         ],
     }
 
@@ -387,4 +396,19 @@ def _lists(ranked: Ranked) -> list[layout.ListNeed]:
     return [
         {"lists": list(wanted), "not_lists": list(unwanted), "bits": encode_bits(bits)}
         for (wanted, unwanted), bits in sorted(needs.items())
+    ]
+
+
+def _frozen_windows(app: App, ranked: Ranked, frozen: Collection[str]) -> list[layout.ListNeed]:
+    needs: dict[str, int] = {}
+    for rank, release in enumerate(ranked):
+        if release.audience.window is not None and release.id in frozen:
+            needs[release.id] = needs.get(release.id, 0) | 1 << rank
+    return [
+        {
+            "lists": [list_name(window_name(app.id, release))],
+            "not_lists": [],
+            "bits": encode_bits(bits),
+        }
+        for release, bits in needs.items()
     ]

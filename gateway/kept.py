@@ -1,6 +1,6 @@
 """What a gateway keeps on disk: its last verified epoch, and the highest one that it served.
 
-    FOLDER/epoch-<hex>    an image file (layout.write_file) of the blobs that serving needs
+    FOLDER/epoch-<hex>    an image file (blob_file.write_file) of the blobs that serving needs
     FOLDER/highest        a pointer (layout.encode_pointer): no epoch below it is ever served
     FOLDER/turn           empty; whoever holds its lock loads the next epoch for all
     FOLDER/raising        empty; whoever holds its lock may change `highest`
@@ -23,7 +23,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import BinaryIO, cast
 
-from gateway import layout
+from gateway import blob_file, layout
 from gateway.errors import FormatError, StoreError
 from gateway.loading import Mark
 from gateway.shelf import Shelf
@@ -98,7 +98,7 @@ class Kept:
         It is not yet safe from a power cut; `settle` makes it so, and takes its time.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._replace(self.path(root), lambda target: layout.write_file(target, root, blobs))
+        self._replace(self.path(root), lambda target: blob_file.write_file(target, root, blobs))
 
     def load(self, root: bytes) -> Shelf | None:
         """Map the image of an epoch, if there is one. Raises StoreError when it is damaged."""

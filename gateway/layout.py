@@ -9,7 +9,8 @@ Everything is a *blob*: immutable bytes, named by their SHA-256. One epoch is a 
                                       │     └─► bucket          (Redis only, by its short digest)
                                       ├─► pack of buckets       (store only, one for one shard)
                                       └─► T plan tree ─┬─► plan files and list ids as plain text
-                                       └─► A patches        (one an app that has some)
+                                       ├─► A patches        (one an app that has some)
+                                       └─► seats            (one a frozen window, no frame)
 
 Frame. Every lettered blob starts with 16 bytes; numbers are big-endian unless said otherwise:
 
@@ -52,6 +53,10 @@ Pack: the buckets of one shard, one after another, each preceded by its length i
 The filter: bit pattern `filter_pattern(hash)` is set in the word of index
 (hash * buckets * FILTER_WORDS) >> 64, counted over all shards; that word is of the hash's bucket.
 
+Windows. A release with an open time window stands in its program's `windows`: its seats are asked
+for in Redis. Once it is frozen, as nobody else will be seated, it does not stand there: its seats
+are ids of the list `window:<app>/<release>`, which it needs like any other list.
+
 Sets (M): three columns of little-endian 32-bit numbers. `numbers` holds the sets' numbers, and
 `ends` where the members of each end, both strictly ascending; `members` holds indexes into `lists`.
 The set of number numbers[i] is on the lists of members[ends[i-1]:ends[i]] (from 0 for the first),
@@ -64,8 +69,8 @@ reads this version and the one before (there is none yet).
 
 import hashlib
 import struct
-from collections.abc import Iterable, Iterator
-from typing import Any, BinaryIO, TypedDict, cast
+from collections.abc import Iterable
+from typing import Any, TypedDict, cast
 
 import msgpack
 from xxhash import xxh3_64_intdigest
@@ -79,12 +84,9 @@ FORMATS = (1,)
 
 _HEAD = struct.Struct(">4sBBHQ")
 _MAGIC = b"TGD1"
-_FILE_MAGIC = b"TGF1"
-_LENGTH = struct.Struct(">Q")
 _PACK_LENGTH = struct.Struct(">I")
 
 DIGEST_BYTES = 32
-_FILE_HEAD = len(_FILE_MAGIC) + DIGEST_BYTES
 BUCKET_DIGEST_BYTES = 16
 EMPTY_BUCKET = bytes(BUCKET_DIGEST_BYTES)
 FILTER_WORDS = 32
@@ -172,6 +174,13 @@ class Percent(TypedDict):
     key: int
 
 
+class WindowEntry(TypedDict):
+    """The release of this rank has an open window, whose seats are asked for in Redis."""
+
+    rank: int
+    by_user: bool
+
+
 class FormEntry(TypedDict):
     """One downloadable form of a package; `path` is appended to a CDN base."""
 
@@ -234,6 +243,7 @@ class Program(TypedDict):
     attributes: dict[str, Attribute]
     lists: list[ListNeed]
     percents: list[Percent]
+    windows: list[WindowEntry]
 
 
 class Cdn(TypedDict):
@@ -248,7 +258,11 @@ class Cdn(TypedDict):
 
 
 class ListEntry(TypedDict):
-    """A list's kind of id, and its regular expressions (none: its ids are in the buckets)."""
+    """A list's kind of id, and its regular expressions (none: its ids are in the buckets).
+
+    The kind is user, device, or that of a frozen window: subject, the device id or else the user
+    id.
+    """
 
     of: str
     regex: list[str]
@@ -319,14 +333,34 @@ class Patches(TypedDict):
     patches: dict[str, list[PatchEntry]]
 
 
+class Window(TypedDict):
+    """A time window of the plan: what its record in Redis is to say, and, once frozen, its seats.
+
+    `starts` is given if the pace is linear; `state` is that of the release. `seats` is the digest
+    of a blob of `count` sorted big-endian 64-bit hashes, and both are empty while it is open.
+    """
+
+    first: int
+    until: int
+    starts: int | None
+    by_user: bool
+    state: str
+    seats: bytes
+    count: int
+
+
 class Tree(TypedDict):
-    """The plan's texts and lists by name, its files and A blobs by app, and what lies over it."""
+    """The plan's texts and lists by name, its files and A blobs by app, and what lies over it.
+
+    `windows` has every release with a time window, as `<app>/<release>`.
+    """
 
     files: dict[str, bytes]
     apps: dict[str, str]
     lists: dict[str, ListFile]
     patches: dict[str, bytes]
     overrides: list[Override]
+    windows: dict[str, Window]
 
 
 class Epoch(TypedDict):
@@ -547,53 +581,3 @@ def decode_pointer(text: bytes) -> tuple[int, bytes]:
     if found[0] < 1 or len(found[1]) != DIGEST_BYTES:
         raise FormatError(f"the pointer {text[:80]!r} is not NUMBER:DIGEST")
     return found
-
-
-def write_file(target: BinaryIO, root: bytes, blobs: Iterable[Blob]) -> None:
-    """Write an image file: magic, root digest, then each blob behind its length in 8 bytes."""
-    target.write(_FILE_MAGIC + root)
-    for blob in blobs:
-        target.write(_LENGTH.pack(len(blob)))
-        target.write(blob)
-
-
-def read_file(source: BinaryIO) -> tuple[bytes, Iterator[tuple[bytes, bytes]]]:
-    """Read an image file: its root, and (digest, blob) pairs. Raises FormatError if cut or foreign.
-
-    The root's blob may be missing when the file was cut between two blobs: whoever resolves the
-    root finds out, because every blob is looked up by its digest.
-    """
-    return _file_root(source.read(_FILE_HEAD)), _read_blobs(source)
-
-
-def _read_blobs(source: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
-    while length := source.read(_LENGTH.size):
-        if len(length) != _LENGTH.size:
-            raise FormatError("an image file is cut short")
-        blob = source.read(_LENGTH.unpack(length)[0])
-        if len(blob) != _LENGTH.unpack(length)[0]:
-            raise FormatError("an image file is cut short")
-        yield digest_of(blob), blob
-
-
-def view_file(data: memoryview) -> tuple[bytes, Iterator[tuple[bytes, slice]]]:
-    """Read a mapped image file as `read_file` does, but give where each blob lies in `data`."""
-    return _file_root(data[:_FILE_HEAD].tobytes()), _view_blobs(data)
-
-
-def _view_blobs(data: memoryview) -> Iterator[tuple[bytes, slice]]:
-    end = _FILE_HEAD
-    while end < len(data):
-        start = end + _LENGTH.size
-        if start > len(data):
-            raise FormatError("an image file is cut short")
-        end = start + _LENGTH.unpack_from(data, end)[0]
-        if end > len(data):
-            raise FormatError("an image file is cut short")
-        yield digest_of(data[start:end]), slice(start, end)
-
-
-def _file_root(head: bytes) -> bytes:
-    if len(head) != _FILE_HEAD or not head.startswith(_FILE_MAGIC):
-        raise FormatError("this is no Tidegate image file: it does not start with TGF1")
-    return head[len(_FILE_MAGIC) :]

@@ -15,7 +15,7 @@ from typing import Any
 import re2
 
 from gateway import layout
-from gateway.answer import IDENTITY
+from gateway.answer import IDENTITY, Status, status_of
 from gateway.attribute import CUSTOM, VALUE_CHARS
 from gateway.errors import FormatError
 from gateway.hashing import percent_place
@@ -51,12 +51,16 @@ class Program:
         "_of_custom",
         "_of_sent",
         "_times",
+        "_window_bits",
+        "_window_cells",
         "app",
         "lists",
         "patched",
         "releases",
         "targets",
         "versions",
+        "windowed",
+        "windows",
         "withdrawn",
     )
 
@@ -77,7 +81,14 @@ class Program:
         self.patched: dict[VersionKey | None, VersionKey] = {key: key for key in patches}
         self.withdrawn = frozenset(_key(version) for version in data["withdrawn"])
         self._times = data["schedule"]["bounds"]
-        self._cells = [decode_bits(cell) for cell in data["schedule"]["cells"]]
+        # By rank, whether the user id alone counts. What has a window takes no part in `winner`.
+        self.windows = {each["rank"]: each["by_user"] for each in data["windows"]}
+        self.windowed = bool(self.windows)
+        if any(rank >= len(self.targets) for rank in self.windows):
+            raise FormatError(f"a window of {self.app} is of no release")
+        self._window_bits = window_bits = sum(1 << rank for rank in self.windows)
+        self._window_cells = [decode_bits(cell) for cell in data["schedule"]["cells"]]
+        self._cells = [cell & ~window_bits for cell in self._window_cells]
         self._anywhere = anywhere = decode_bits(data["hosts"]["any"])
         self._nowhere = Remembered(lambda _: anywhere, memory)
         self._hosts = _host_table(data["hosts"], self._nowhere, memory)
@@ -105,7 +116,7 @@ class Program:
     def winner(
         self, sent: dict[str, Any], custom: dict[str, Any], context: tuple[Any, ...], second: int
     ) -> int:
-        """Give the rank of the release that wins, or NO_RELEASE.
+        """Give the rank of the release that wins, or NO_RELEASE, as if there were no open windows.
 
         `sent` is what the client says of itself, `installed` too; `context` what is known of it
         besides: the masks of the lists that surely and that possibly have it, and the percent
@@ -118,6 +129,34 @@ class Program:
             return _RANKS[few & -few]
         bits = self._accepted(bits, sent, custom, context)
         return (bits & -bits).bit_length() - 1
+
+    def wanted(
+        self, sent: dict[str, Any], custom: dict[str, Any], context: tuple[Any, ...], second: int
+    ) -> list[tuple[int, bool]]:
+        """Give the ranks of the open windows that a client may sit in, the strongest first.
+
+        The arguments are those of `winner`, and each would win over it. With each comes whether the
+        client would take a seat: not if it has the package already. Then it is told `latest`
+        either way, and need not be asked for, unless it would else be told that nothing fits.
+        """
+        bits = self._window_cells[bisect_right(self._times, second) if self._times else 0]
+        bits = self._accepted(bits, sent, custom, context)
+        others = bits & ~self._window_bits
+        if others:
+            bits &= (others & -others) - 1
+        bits &= self._window_bits
+        if not bits:
+            return []
+        text = sent.get("installed")
+        installed = parse_version(text) if text is not None else None
+        found = []
+        for rank in sorted(self.windows):
+            if bits >> rank & 1:
+                status, _ = status_of(installed, self.targets[rank], self.withdrawn)
+                takes = status is not Status.LATEST
+                if takes or not others:
+                    found.append((rank, takes))
+        return found
 
     def _accepted(
         self,

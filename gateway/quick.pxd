@@ -12,7 +12,7 @@ cdef class Quick:
     cdef public bint draining
     cdef public set connections
     cdef public Waiting waiting
-    cdef public object follower, lookup, ordinary
+    cdef public object follower, lookup, seats, ordinary
     cdef public Metrics metrics
     cdef public Heads heads
     cdef long long _second
@@ -39,9 +39,17 @@ cdef class Connection:
     cdef bint _take(self, Head head, bytes data, Py_ssize_t stop) except? -1
     @cython.locals(second=cython.longlong)
     cdef bint _answer(
-        self, Head head, Check check, Snapshot snapshot, dict members, bytes data
+        self,
+        Head head,
+        Check check,
+        Snapshot snapshot,
+        dict members,
+        bytes data,
+        Py_ssize_t stop,
+        dict seats=*,
+        long long asked_at=*,
     ) except? -1
-    cpdef object known(self, _Waiting waiting, dict members)
+    cpdef object known(self, _Waiting waiting, dict members, dict seats, long long asked_at)
 
 @cython.final
 cdef class _Waiting:
@@ -50,8 +58,9 @@ cdef class _Waiting:
     cdef readonly Check check
     cdef readonly Snapshot snapshot
     cdef Connection _connection
-    cdef object _lookup
+    cdef object _lookup, _wish
     cdef dict _members
+    cdef long long _asked_at
     cdef list _asked
     cdef Py_ssize_t _left
 

@@ -14,7 +14,7 @@ import mmap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from gateway import layout
+from gateway import blob_file
 from gateway.errors import FormatError
 
 
@@ -32,7 +32,7 @@ class Shelf(Mapping[bytes, memoryview]):
             except ValueError:
                 raise FormatError(f"{path} is empty") from None
         self._data = memoryview(mapped)
-        found, places = layout.view_file(self._data)
+        found, places = blob_file.view_file(self._data)
         # To be named by its digest is to be verified: who asks for a blob gets those bytes or none.
         self._places = dict(places)
         # Every page was read, and few will be again: give back what this process alone counts.

@@ -1,7 +1,7 @@
 cimport cython
 
 cdef unsigned long long _LOW
-cdef bytes _END
+cdef bytes _END, _ASK_FIRST
 from gateway.hashing cimport scaled
 from gateway.answer cimport Answer, accepted
 from gateway.apps cimport Apps, Entry
@@ -28,7 +28,12 @@ cdef class Snapshot:
     @cython.locals(entry=Entry, apps=Apps, known=dict)
     cpdef tuple probes(self, Check check)
     @cython.locals(parts=list, outcomes=list, sent=dict, custom=dict, rank=int, entry=Entry, apps=Apps, known=dict, context=tuple, key=tuple, answer=Answer)
-    cpdef tuple answer(self, Check check, dict members, long long second, bint msgpack)
+    cpdef tuple answer(
+        self, Check check, dict members, long long second, bint msgpack, dict seats=*
+    )
+    @cython.locals(sent=dict, context=tuple, found=list, places=list, entry=Entry, program=Program)
+    cpdef list asks(self, Check check, dict members, long long second)
+    cdef tuple _context(self, Check check, dict members)
     cdef tuple _masks(self, Check check, dict members)
 
 @cython.final

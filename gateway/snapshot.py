@@ -5,6 +5,12 @@ A check takes three steps, of which the shell does the middle one:
     hashes = snapshot.probes(check)                  which ids must be looked up (mostly none)
     members = {hash: mask or None, …}                from Redis; None where it could not be known
     body, outcomes = snapshot.answer(check, members, second, msgpack=False)
+
+Where a time window may seat the client, the body is empty, and two steps more are taken:
+
+    asks = snapshot.asks(check, members, second)     which windows must be asked, by app
+    seats = {app: rank, …}                           from Redis: where the client has a seat now
+    body, outcomes = snapshot.answer(check, members, second, msgpack=False, seats)
 """
 
 import re
@@ -23,6 +29,7 @@ from gateway.hashing import PERCENT_BUCKETS, id_seed, scaled
 from gateway.membership import ExpressionLists, MembershipTable
 from gateway.program import is_sent
 from gateway.remembered import Memory, Remembered
+from gateway.seating import Ask, Place
 
 SPREAD = 0.2
 """`check_after` is spread by this share to both sides, so that phones don't come in waves."""
@@ -30,8 +37,10 @@ SPREAD = 0.2
 CHECK_AFTER_SECONDS = 86_400
 _APP_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 _KINDS = ("user", "device")
+_SUBJECT = "subject"
 NO_LISTS = (0, 0)
 _END = b"]}"
+_ASK_FIRST = b""
 _LOW = 0xFFFF_FFFF
 
 
@@ -69,7 +78,7 @@ class Snapshot:
                 for name, entry in self.settings["lists"].items()
                 if entry["of"] == kind and not entry["regex"]
             )
-            for kind in _KINDS
+            for kind in (*_KINDS, _SUBJECT)
         ]
         self.memory: Memory = previous.memory if previous is not None else Memory()
         rules = self.settings["cdn"]
@@ -106,7 +115,12 @@ class Snapshot:
             entry = known.get(app) or apps.learn(app)
             if entry is not None:
                 wanted |= entry.lists
-        of_user, of_device = self._exact
+        of_user, of_device, of_subject = self._exact
+        if wanted & of_subject:  # frozen windows
+            if device_hash is None:
+                of_user |= of_subject
+            else:
+                of_device |= of_subject
         found: tuple[int, ...] = ()
         if wanted & of_user and user_hash is not None and table.may_hold(user_hash):
             found = (user_hash,)
@@ -125,11 +139,21 @@ class Snapshot:
         return self._table.lists_of(hashed, bucket)
 
     def answer(
-        self, check: Check, members: Mapping[int, int | None], second: int, msgpack: bool
+        self,
+        check: Check,
+        members: Mapping[int, int | None],
+        second: int,
+        msgpack: bool,
+        seats: dict[str, int] | None = None,
     ) -> tuple[bytes, list[Outcome]]:
-        """Answer a check after its probes: `members` holds each of them; `second` is Unix time."""
+        """Answer a check after its probes: `members` holds each of them; `second` is Unix time.
+
+        Without `seats` the body is empty when there are windows to ask; see `asks`. With them,
+        `second` is the same again.
+        """
         sent, user_hash = check.sent, check.user_hash
         subject = user_hash if check.device_hash is None else check.device_hash
+        # As `_context` does it; here for every check, so without a call.
         masks = self._masks(check, members) if self.bits else NO_LISTS
         bucket = None if subject is None else scaled(subject, PERCENT_BUCKETS)
         user_bucket = None if user_hash is None else scaled(user_hash, PERCENT_BUCKETS)
@@ -153,6 +177,11 @@ class Snapshot:
             # An attribute like the others, but each app has its own.
             sent["installed"] = have = installed if is_sent(installed) else None
             rank = entry.program.winner(sent, check.custom, context, second)
+            if entry.program.windowed:
+                if seats is not None:
+                    rank = seats.get(app, rank)
+                elif entry.program.wanted(sent, check.custom, context, second):
+                    return _ASK_FIRST, []
             key = (rank, place, have, opened)
             answer = entry.answers.known.get(key) or entry.answers.learn(key)
             parts.append(answer.msgpack if msgpack else answer.json)
@@ -160,6 +189,40 @@ class Snapshot:
         if msgpack:
             return self._heads.msgpack(subject, parts), outcomes
         return self._heads.json(subject, parts), outcomes
+
+    def asks(self, check: Check, members: Mapping[int, int | None], second: int) -> list[Ask]:
+        """Name the windows that must be asked for a check, those of an app together."""
+        sent, user_hash = check.sent, check.user_hash
+        subject = user_hash if check.device_hash is None else check.device_hash
+        context = self._context(check, members)
+        found: list[Ask] = []
+        for app, installed in check.apps.items():
+            entry = self.apps[app]
+            if entry is None or not entry.program.windowed:
+                continue
+            if not (installed is None or installed.__class__ is str):
+                continue
+            program = entry.program
+            sent["installed"] = installed if is_sent(installed) else None
+            places = []
+            for rank, takes in program.wanted(sent, check.custom, context, second):
+                hashed = user_hash if program.windows[rank] else subject
+                if hashed is not None:
+                    places.append(Place(program.releases[rank], rank, hashed, takes))
+            if places:
+                found.append(Ask(app, tuple(places)))
+        return found
+
+    def _context(
+        self, check: Check, members: Mapping[int, int | None]
+    ) -> tuple[tuple[int, int], int | None, int | None]:
+        """Say what is known of a client besides what it says of itself; see Program.winner."""
+        user_hash = check.user_hash
+        subject = user_hash if check.device_hash is None else check.device_hash
+        masks = self._masks(check, members) if self.bits else NO_LISTS
+        bucket = None if subject is None else scaled(subject, PERCENT_BUCKETS)
+        user_bucket = None if user_hash is None else scaled(user_hash, PERCENT_BUCKETS)
+        return masks, bucket, user_bucket
 
     def _masks(self, check: Check, members: Mapping[int, int | None]) -> tuple[int, int]:
         """Give the lists that surely, and that possibly, have this client."""
@@ -172,12 +235,15 @@ class Snapshot:
                 continue
             if self._expressions is not None:
                 surely |= self._expressions.mask(_KINDS[kind], text)
+            exact = self._exact[kind]
+            if kind or check.device_hash is None:
+                exact |= self._exact[2]
             known = members.get(hashed, 0)
             if known is None:
-                possibly |= self._exact[kind]
+                possibly |= exact
             else:
                 # A bucket knows an id by its hash alone: keep to the lists of this kind.
-                surely |= known & self._exact[kind]
+                surely |= known & exact
         return surely, surely | possibly
 
 

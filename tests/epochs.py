@@ -100,7 +100,15 @@ def make_epoch(
             "programs": programs,
             "membership": membership,
             "plan": keep(
-                layout.Tree, {"files": {}, "apps": {}, "lists": {}, "patches": {}, "overrides": []}
+                layout.Tree,
+                {
+                    "files": {},
+                    "apps": {},
+                    "lists": {},
+                    "patches": {},
+                    "overrides": [],
+                    "windows": {},
+                },
             ),
         },
     )
@@ -186,6 +194,7 @@ def _program(app: str, version: str, staff: tuple[str, ...]) -> Any:
         "attributes": {},
         "lists": lists,
         "percents": [],
+        "windows": [],
     }
 
 

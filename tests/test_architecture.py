@@ -13,6 +13,7 @@ ROOT = Path(__file__).parent.parent
 FORMAT = {
     "gateway.answer",
     "gateway.attribute",
+    "gateway.blob_file",
     "gateway.cdn",
     "gateway.check",
     "gateway.errors",
@@ -23,6 +24,7 @@ FORMAT = {
     "gateway.program",
     "gateway.remembered",
     "gateway.request",
+    "gateway.seating",
     "gateway.signing",
     "gateway.apps",
     "gateway.snapshot",

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from epochs import WORKSPACE, Made, make_epoch
+from gateway import blob_file, layout
 from gateway import kept as keeping
-from gateway import layout
 from gateway.config import read_config
 from gateway.errors import StoreError
 from gateway.follower import Follower
@@ -144,7 +144,7 @@ def test_an_image_gives_back_every_blob(tmp_path: Path) -> None:
     other = make_epoch(2)
     path.unlink()
     with path.open("wb") as target:
-        layout.write_file(target, other.digest, other.blobs.values())
+        blob_file.write_file(target, other.digest, other.blobs.values())
     with pytest.raises(StoreError, match="is not the image of epoch"):
         kept.load(made.digest)
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway import layout
+from gateway import blob_file, layout
 from gateway.errors import FormatError
 
 DATA = Path(__file__).parent / "data"
@@ -65,6 +65,7 @@ PROGRAM: layout.Program = {
     },
     "lists": [{"lists": ["staff"], "not_lists": [], "bits": b"\x01"}],
     "percents": [{"rank": 0, "basis_points": 1250, "by_user": False, "key": 2**64 - 1}],
+    "windows": [{"rank": 0, "by_user": False}],
 }
 D = bytes(range(32))
 GOLDEN: dict[str, tuple[type, Any]] = {
@@ -110,6 +111,17 @@ GOLDEN: dict[str, tuple[type, Any]] = {
             "overrides": [
                 {"what": "withdrawn", "app": "2021000000000001", "name": "1.0.0.1", "value": "true"}
             ],
+            "windows": {
+                "2021000000000001/first-10k": {
+                    "first": 10_000,
+                    "until": 1_795_881_600,
+                    "starts": None,
+                    "by_user": False,
+                    "state": "live",
+                    "seats": D,
+                    "count": 10_000,
+                }
+            },
         },
     ),
     "patches": (layout.Patches, {"patches": {"1.0.0.2": [PATCH]}}),
@@ -259,20 +271,20 @@ def test_pointers_both_ways() -> None:
 def test_files_both_ways(blobs: list[bytes]) -> None:
     """An image file gives back its root and blobs; cut inside a blob it is refused."""
     target = io.BytesIO()
-    layout.write_file(target, D, blobs)
-    root, found = layout.read_file(io.BytesIO(target.getvalue()))
+    blob_file.write_file(target, D, blobs)
+    root, found = blob_file.read_file(io.BytesIO(target.getvalue()))
     assert root == D
     assert [blob for _, blob in found] == blobs
     if blobs:
         cut = io.BytesIO(target.getvalue()[:-1])
         with pytest.raises(FormatError, match="cut short"):
-            list(layout.read_file(cut)[1])
+            list(blob_file.read_file(cut)[1])
 
 
 def test_a_foreign_file_is_refused() -> None:
     """A file that does not start as one of ours is named as such."""
     with pytest.raises(FormatError, match="no Tidegate image"):
-        layout.read_file(io.BytesIO(b"PK" * 40))
+        blob_file.read_file(io.BytesIO(b"PK" * 40))
 
 
 @pytest.mark.parametrize(

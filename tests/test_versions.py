@@ -48,7 +48,14 @@ def tree_of(files: dict[str, str]) -> tuple[layout.Tree, dict[bytes, bytes]]:
     """Make a plan tree of texts."""
     blobs = {layout.digest_of(text.encode()): text.encode() for text in files.values()}
     digests = {path: layout.digest_of(text.encode()) for path, text in files.items()}
-    return {"files": digests, "apps": {}, "lists": {}, "patches": {}, "overrides": []}, blobs
+    return {
+        "files": digests,
+        "apps": {},
+        "lists": {},
+        "patches": {},
+        "overrides": [],
+        "windows": {},
+    }, blobs
 
 
 def test_records_are_read_and_known_ones_skipped() -> None:
