@@ -176,7 +176,7 @@ def test_a_seat_taken_meanwhile_refuses_the_freeze(workshop: Workshop) -> None:
 
     plan = read_files(plan_files(3), now=0).plan
     assert plan is not None
-    with pytest.raises(Refused, match="has got 4 seats meanwhile, not 3"):
+    with pytest.raises(Refused, match="other seats meanwhile: 4, not 3"):
         workshop.push(build_image(plan, [], frozen=found))
 
 
@@ -210,3 +210,19 @@ def test_a_seat_is_a_signed_number(hashed: int) -> None:
     """Every hash has a seat of its own within 64 bits, with a sign."""
     assert -(2**63) <= seat_of(hashed) < 2**63
     assert seat_of(hashed) % 2**64 == hashed
+
+
+def test_an_image_with_older_seats_is_refused(workshop: Workshop) -> None:
+    """Nobody who was seated since an image was made loses the seat to it."""
+    plan = read_files(plan_files(3), now=0).plan
+    assert plan is not None
+    push(workshop, plan_files(2))
+    crowd(workshop, DEVICES)
+    live = workshop.live().tree["windows"]
+    older = carry_over(workshop.mirror, live, live, workshop.store.get_blob)
+    push(workshop, plan_files(3))
+    crowd(workshop, DEVICES)
+    push(workshop, plan_files(3))
+    assert workshop.live().tree["windows"][NAME]["count"] == 3
+    with pytest.raises(Refused, match="other seats meanwhile: 3, not 2"):
+        workshop.push(build_image(plan, [], frozen=older))

@@ -78,18 +78,12 @@ def _prepare(
     window: layout.Window,
     blob: Reader,
 ) -> None:
+    if window["seats"]:
+        if before is not None:
+            _freeze(records, name, before, window)
+        return
     app, release = split_name(name)
     record = records.read(app, release)
-    if window["seats"]:
-        if record is not None and before is not None and not before["seats"]:
-            state: dict[str, str | int] = {"state": _state(window)}
-            seated = records.change(app, release, state, seated=window["count"])
-            if seated not in (window["count"], -1):
-                raise Refused(
-                    f"The window of {name} has got {seated:,} seats meanwhile, not "
-                    f"{window['count']:,}. Push again."
-                )
-        return
     if before is not None and before["seats"]:
         _thaw(records, name, window, Frozen(blob(before["seats"])), record)
         return
@@ -107,6 +101,22 @@ def _prepare(
         records.change(app, release, lower)
     if shard_count(window["first"]) > _GROWN * record.shards > 0:
         _spread(records, name, window, record)
+
+
+def _freeze(records: SeatRecords, name: str, before: layout.Window, window: layout.Window) -> None:
+    """Let nobody else be seated, if those who are stand in the epoch to come."""
+    if before["seats"] == window["seats"]:
+        return
+    seated = before["count"]
+    if not before["seats"]:
+        state: dict[str, str | int] = {"state": _state(window)}
+        seated = records.change(*split_name(name), state, seated=window["count"])
+        if seated in (window["count"], -1):  # or Redis has lost it since
+            return
+    raise Refused(
+        f"The window of {name} has got other seats meanwhile: {seated:,}, not "
+        f"{window['count']:,}. Push again."
+    )
 
 
 def _thaw(
