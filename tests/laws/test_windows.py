@@ -7,27 +7,33 @@ TIDEGATE_SOAK asks for the large form: 4 gateways of 2 workers, N = 1,000 of 20,
 import os
 import random
 import signal
+import subprocess
+import sys
 import threading
 import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
 import processes
+from compiler.publication.publisher_key import create_key
 from compiler.publication.restore import restore
 from compiler.publication.seat_records import SeatRecord, SeatRecords
 from compiler.publication.windows import reopen
 from gateway.link import connect_sync, parse_url
+from gateway.signing import public_line
 from processes import Gateway, RedisServer
-from publishing import COFFEE, WORKSPACE, Workshop
+from publishing import COFFEE, WORKSPACE, Workshop, publisher_key
 from windows import arrive, plan_files, push
 
 SOAK = "TIDEGATE_SOAK" in os.environ
 GATEWAYS, WORKERS = (4, 2) if SOAK else (2, 2)
 FIRST, COMERS = (1_000, 20_000) if SOAK else (60, 600)
 DEVICES = [f"d-{number}" for number in range(COMERS)]
+LAGGING = 5
 PATIENT_MS = "8000"
 """A machine with too few cores is late with everything; law 5 is not about being quick."""
 
@@ -50,6 +56,26 @@ class Town:
         found = SeatRecords(self.workshop.mirror).read(COFFEE, name)
         assert found is not None
         return found
+
+    def run(self, key: Path, *arguments: str, code: int) -> None:
+        """Run `tidegate` with this key; hold its exit code to `code`."""
+        kept = {name: text for name, text in os.environ.items() if not name.startswith("TIDEGATE_")}
+        places = {
+            "TIDEGATE_REDIS": self.server.url,
+            "TIDEGATE_STORE": str(self.workshop.folder),
+            "TIDEGATE_WORKSPACE": WORKSPACE,
+            "TIDEGATE_KEY": str(key),
+        }
+        done = subprocess.run(
+            [sys.executable, "-m", "compiler.cli", *arguments, "--wait", "1"],
+            cwd=processes.ROOT,
+            env=kept | places,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert done.returncode == code, done.stdout + done.stderr
 
     def push(self, first: int, name: str) -> None:
         """Publish a window of this size, and wait until every gateway serves it."""
@@ -119,14 +145,38 @@ def test_exactly_n_over_all_gateways(town: Town) -> None:
     assert len(raised) == FIRST + 20
 
 
-def test_a_pause_holds_on_gateways_that_lag(town: Town) -> None:
-    """The record says so before any epoch does: nobody is seated by the old one."""
+def test_a_pause_holds_on_gateways_that_lag(town: Town, tmp_path: Path) -> None:
+    """`tidegate pause`: nobody is seated by whoever goes on serving the epoch before it."""
     town.push(FIRST, "w2")
-    seated = arrive(town.ports, DEVICES[:10])
-    assert len(seated) == 10
-    SeatRecords(town.workshop.mirror).change(COFFEE, "w2", {"state": "paused"})
-    assert arrive(town.ports, DEVICES[10:]) == set()
-    assert town.record("w2").seated == 10
+    known = town.workshop.live().number
+    bob = create_key(tmp_path, "bob", None)
+    # One that does not know Bob's key serves Ann's last epoch for ever.
+    keys = public_line(publisher_key("ann").public)
+    lagging = Gateway(
+        tmp_path / "lagging",
+        town.server.url,
+        NAME="lagging",
+        TRUSTED_KEYS=keys,
+        LOOKUP_TIMEOUT_MS=PATIENT_MS,
+    )
+    lagging.start()
+    try:
+        port = [int(lagging.url.rpartition(":")[2])]
+        processes.wait_until(lambda: _epoch(lagging) == known, "it serves the epoch", 30)
+        seated = arrive(port, DEVICES[:10])
+        assert len(seated) == 10
+        town.run(bob, "pause", COFFEE, "w2", code=LAGGING)
+        for gateway in town.gateways:
+            processes.wait_until(lambda gateway=gateway: _epoch(gateway) > known, "paused", 30)
+        assert arrive(port, DEVICES[10:]) == set()
+        assert arrive(town.ports, DEVICES) == set()
+        assert _epoch(lagging) == known
+        assert (town.record("w2").state, town.record("w2").seated) == ("paused", 10)
+        town.run(bob, "resume", COFFEE, "w2", code=LAGGING)
+        assert seated < arrive(port, DEVICES[:20])
+        assert _epoch(lagging) == known
+    finally:
+        lagging.stop()
 
 
 def test_redis_and_gateways_killed(town: Town) -> None:
