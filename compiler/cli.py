@@ -81,6 +81,7 @@ COMMANDS = {
     "history": "past.history_app",
     "allowlist": "lists.allowlist_app",
     "switch": "switches.switch_app",
+    "window": "windows.window_app",
 }
 """Where each command is: to import all of them takes longer than an emergency has."""
 

@@ -1,6 +1,6 @@
 """A folder to an image: read the plan and its lists, compile; every fault of it at once."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -16,6 +16,7 @@ from compiler.plan import ListSource, Plan
 from compiler.progress import Progress, quiet
 from compiler.storage.spool import Spool
 from compiler.storage.store import Store
+from compiler.windows import Frozen, windows_of
 from gateway import layout
 
 _SHOWN_BYTES = 400
@@ -146,8 +147,12 @@ def compile_folder(
     now: int,
     overrides: Sequence[layout.Override] = (),
     progress: Progress = quiet,
+    frozen: Callable[[Plan], Mapping[str, Frozen]] | None = None,
 ) -> tuple[Image, Loaded]:
-    """Compile a plan's folder. Raises PlanError with all findings when there is any error."""
+    """Compile a plan's folder. Raises PlanError with all findings when there is any error.
+
+    `frozen` is asked, if the plan has time windows, which of them are.
+    """
     loading = _Loading(folder, store, progress, read_folder(folder, now=now))
     plan = loading.result().plan  # raises when the plan itself has errors
     for source in plan.lists if store is None else ():
@@ -160,5 +165,6 @@ def compile_folder(
         _ = loading.result().plan  # raises when a list has errors, before the tables are made
 
     patches = read_catalogue(store, plan) if store is not None else {}
-    image = build_image(plan, usable(), overrides, progress, Spool(), patches)
+    seats = frozen(plan) if frozen is not None and windows_of(plan.apps) else {}
+    image = build_image(plan, usable(), overrides, progress, Spool(), patches, seats)
     return image, loading.result()

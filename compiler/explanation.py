@@ -9,15 +9,19 @@ from typing import Any
 
 from compiler.carried_plan import read_plan
 from compiler.overrides import lay_over
-from compiler.plan import Plan
+from compiler.plan import App, Plan
 from compiler.publication.epoch import Publication, Reader
-from compiler.reference import Memberships, real_id
+from compiler.reference import Memberships, Seats, real_id
+from compiler.windows import SUBJECT, USER, list_name, window_name
 from gateway import layout
 from gateway.hashing import id_hash, id_seed
 from gateway.membership import ExpressionLists, MembershipTable
 
 Bucket = Callable[[bytes], bytes | None]
 """Gives a bucket by its short digest, None when it is not there."""
+
+Sit = Callable[[str, int, bool], bool]
+"""Tells of an app's open window, by release id, whether a hash sits there, or (True) would."""
 
 
 def plan_of(publication: Publication, blob: Reader, apps: Collection[str] | None = None) -> Plan:
@@ -34,11 +38,12 @@ class Roll:
     def __init__(self, publication: Publication, plan: Plan, blob: Reader, bucket: Bucket) -> None:
         self._plan = plan
         self._bucket = bucket
-        self._names = sorted(source.name for source in plan.lists)
-        bits = {name: at for at, name in enumerate(self._names)}
         settings: layout.Settings = layout.decode(
             layout.Settings, blob(publication.contents["settings"])
         )
+        self._lists = settings["lists"]
+        self._names = sorted(self._lists)
+        bits = {name: at for at, name in enumerate(self._names)}
         self._expressions = ExpressionLists(settings["lists"], bits)
         self._table: MembershipTable | None = None
         membership = publication.contents["membership"]
@@ -49,23 +54,56 @@ class Roll:
 
     def memberships(self, check: Mapping[str, Any]) -> Memberships:
         """Find the lists of a client. A bucket that is missing leaves its lists unknown."""
-        mask, unknown = 0, set()
-        for kind in ("user", "device"):
+        surely, unknown = set(), set()
+        for kind in (USER, "device"):
             subject = real_id(self._plan.workspace, check, kind)
             if subject is None:
                 continue
-            mask |= self._expressions.mask(kind, subject)
+            surely |= self._named(self._expressions.mask(kind, subject))
+            kinds = {kind}
+            if kind != USER or real_id(self._plan.workspace, check, "device") is None:
+                kinds.add(SUBJECT)
+            ours = {
+                name
+                for name, entry in self._lists.items()
+                if entry["of"] in kinds and not entry["regex"]
+            }
             found = self._exact(id_hash(subject, id_seed(self._plan.workspace.name, kind)))
             if found is None:
-                unknown |= {
-                    source.name
-                    for source in self._plan.lists
-                    if source.of == kind and not source.regex
-                }
+                unknown |= ours
             else:
-                mask |= found
-        names = frozenset(name for at, name in enumerate(self._names) if mask >> at & 1)
-        return Memberships(names, frozenset(unknown))
+                surely |= ours & self._named(found)
+        return Memberships(frozenset(surely), frozenset(unknown))
+
+    def seats(self, check: Mapping[str, Any], app: App, sit: Sit) -> Seats:
+        """Find in which of an app's windows a client sits, and which would seat it now."""
+        on = self.memberships(check).surely
+        seated, free = set(), set()
+        for release in app.releases:
+            if release.audience.window is None:
+                continue
+            name = window_name(app.id, release.id)
+            subject = self._subject(check, by_user=release.audience.by_user)
+            if list_name(name) in self._lists:
+                if list_name(name) in on:
+                    seated.add((app.id, release.id))
+            elif subject is not None:
+                if sit(release.id, subject, False):
+                    seated.add((app.id, release.id))
+                elif sit(release.id, subject, True):
+                    free.add((app.id, release.id))
+        return Seats(frozenset(seated), frozenset(free))
+
+    def _subject(self, check: Mapping[str, Any], *, by_user: bool) -> int | None:
+        workspace = self._plan.workspace
+        for kind in (USER,) if by_user else ("device", USER):
+            subject = real_id(workspace, check, kind)
+            if subject is not None:
+                return id_hash(subject, id_seed(workspace.name, kind))
+        return None
+
+    def _named(self, mask: int) -> set[str]:
+        return {name for at, name in enumerate(self._names) if mask >> at & 1}
 
     def _exact(self, hashed: int) -> int | None:
         if self._table is None or not self._table.may_hold(hashed):

@@ -6,6 +6,7 @@ from pathlib import Path
 from compiler.image import Image
 from compiler.publication.epoch import mirrored_digests
 from compiler.storage.spool import Spool
+from compiler.windows import frozen_of
 from gateway import blob_file, layout
 from gateway.errors import FormatError
 
@@ -41,6 +42,7 @@ def load_image(path: Path) -> tuple[Image, str]:
         tree: layout.Tree = layout.decode(layout.Tree, blobs[contents["plan"]])
         needed = mirrored_digests(contents, tree)
         needed.update(each["digest"] for each in tree["lists"].values())
+        needed.update(each["seats"] for each in frozen_of(tree["windows"]).values())
         needed.update(contents["membership"]["packs"] if contents["membership"] else ())
     except KeyError:
         raise FormatError(f"{path} is cut short: compile it again") from None

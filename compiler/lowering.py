@@ -5,13 +5,14 @@ version bound, the gap between two bounds, …). Each class gets the bitmap of t
 accept it, by set algebra on bitmaps; reference.py says independently what a condition means.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import orjson
 
 from compiler.plan import App, Comparison, Condition, Operator, Package, Release, State
+from compiler.windows import list_name, window_name
 from gateway import layout
 from gateway.attribute import CUSTOM, VERSIONS
 from gateway.hashing import PERCENT_BUCKETS, percent_key
@@ -42,8 +43,8 @@ def offered(app: App) -> list[Release]:
 def ramp_rows(release: Release) -> Iterator[Release]:
     """Give a ramp's steps as releases that take over from one another; else the release itself.
 
-    All have the release's id, and with it its order of the percent buckets, so that a step that
-    reaches more keeps everybody. Before the first step there is none.
+    All have the release's id, and with it its order of the percent buckets and its time window, so
+    that a step that reaches more keeps everybody. Before the first step there is none.
     """
     ramp = release.audience.ramp
     if not ramp:
@@ -57,10 +58,13 @@ def ramp_rows(release: Release) -> Iterator[Release]:
             yield replace(release, audience=audience, starts=starts, ends=ends)
 
 
-def lower_app(app: App, patches: Mapping[str, list[layout.PatchEntry]]) -> layout.Program:
+def lower_app(
+    app: App, patches: Mapping[str, list[layout.PatchEntry]], frozen: Collection[str] = ()
+) -> layout.Program:
     """Compile one app. The plan must have been checked, its offered packages have records.
 
-    `patches` are those that lead to a version.
+    `patches` are those that lead to a version; `frozen` names the releases whose windows are
+    lists.
     """
     ranked = [row for release in offered(app) for row in ramp_rows(release)]
     by_version = {package.version: package for package in app.packages}
@@ -84,22 +88,32 @@ def lower_app(app: App, patches: Mapping[str, list[layout.PatchEntry]]) -> layou
             ranked,
             _hosts([by_version[release.package] for release in ranked]),
             [(app.id, release.id) for release in ranked],
+            frozen,
         ),
+        "windows": [
+            {"rank": rank, "by_user": release.audience.by_user}
+            for rank, release in enumerate(ranked)
+            if release.audience.window is not None and release.id not in frozen
+        ],
     }
 
 
 def lower_tables(
-    ranked: Ranked, hosts: layout.Hosts, draws: Sequence[tuple[str, str]]
+    ranked: Ranked,
+    hosts: layout.Hosts,
+    draws: Sequence[tuple[str, str]],
+    frozen: Collection[str] = (),
 ) -> layout.Tables:
     """Compile what accepts a client: schedule, conditions and audiences, by rank.
 
-    `draws` says for each rank whose order of the percent buckets is drawn: (app, release id).
+    `draws` says for each rank whose order of the percent buckets is drawn: (app, release id). The
+    windows of the `frozen` releases are lists.
     """
     return {
         "schedule": _schedule(ranked),
         "hosts": hosts,
         "attributes": _attributes(ranked),
-        "lists": _lists(ranked),
+        "lists": [*_lists(ranked), *_frozen_windows(ranked, draws, frozen)],
         "percents": [
             {
                 "rank": rank,
@@ -403,4 +417,21 @@ def _lists(ranked: Ranked) -> list[layout.ListNeed]:
     return [
         {"lists": list(wanted), "not_lists": list(unwanted), "bits": encode_bits(bits)}
         for (wanted, unwanted), bits in sorted(needs.items())
+    ]
+
+
+def _frozen_windows(
+    ranked: Ranked, draws: Sequence[tuple[str, str]], frozen: Collection[str]
+) -> list[layout.ListNeed]:
+    needs: dict[tuple[str, str], int] = {}
+    for rank, release in enumerate(ranked):
+        if release.audience.window is not None and release.id in frozen:
+            needs[draws[rank]] = needs.get(draws[rank], 0) | 1 << rank
+    return [
+        {
+            "lists": [list_name(window_name(*draw))],
+            "not_lists": [],
+            "bits": encode_bits(bits),
+        }
+        for draw, bits in needs.items()
     ]

@@ -79,12 +79,25 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class Window:
+    """The first `first` subjects that come before `until` (Unix seconds, not included) get a seat.
+
+    `linear` opens the seats evenly from the release's `starts`, which is then given, to `until`.
+    """
+
+    first: int
+    until: int
+    linear: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Audience:
     """Who may get a release; all that is given must hold; nothing given means everyone.
 
     `basis_points` is the percentage in hundredths of a percent, 0 to 10,000, or None; or `ramp`
     gives it by time, its steps strictly rising in time, and 0 before the first.
-    `by_user` counts the user id only, instead of the device id or else the user id.
+    `by_user` counts the user id only, instead of the device id or else the user id, for the
+    percentage and for the window.
     """
 
     lists: tuple[str, ...] = ()
@@ -92,6 +105,7 @@ class Audience:
     basis_points: int | None = None
     by_user: bool = False
     ramp: tuple[Step, ...] = ()
+    window: Window | None = None
 
 
 def percent_text(basis_points: int) -> str:

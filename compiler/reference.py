@@ -3,7 +3,7 @@
 This is the definition: the compiled tables must agree with it for every plan, check and moment
 (law 1), `explain` shows its reasons, and load tests judge answers by it. It reads the client's
 JSON object itself and shares with the gateway only the order of versions and the keyed hash,
-which known-answer vectors pin down. Memberships are given as data.
+which known-answer vectors pin down. Memberships and seats are given as data.
 """
 
 from collections.abc import Mapping
@@ -34,6 +34,31 @@ class Memberships:
 
     surely: frozenset[str] = frozenset()
     unknown: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Seats:
+    """The windows, as (app, release id), in which this client sits, and that would seat it now."""
+
+    seated: frozenset[tuple[str, str]] = frozenset()
+    free: frozenset[tuple[str, str]] = frozenset()
+
+
+NO_SEATS = Seats()
+
+
+def seats_open(first: int, starts: int | None, until: int, second: int) -> int:
+    """Tell how many seats a window has opened by a second, that second included.
+
+    `starts` is given if its pace is linear. From `until` on, nobody else is seated.
+    """
+    if second >= until:
+        return 0
+    if starts is None:
+        return first
+    if second < starts:
+        return 0
+    return -(-first * (second - starts + 1) // (until - starts))  # rounded up
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +97,12 @@ class Verdict:
 
 
 def evaluate(
-    plan: Plan, check: Mapping[str, Any], app_id: str, second: int, members: Memberships
+    plan: Plan,
+    check: Mapping[str, Any],
+    app_id: str,
+    second: int,
+    members: Memberships,
+    seats: Seats = NO_SEATS,
 ) -> Verdict:
     """Judge one app of a check: `check` is the request's JSON object, `second` is Unix time."""
     app = next((app for app in plan.apps if app.id == app_id), None)
@@ -82,7 +112,7 @@ def evaluate(
     if installed is not None and not isinstance(installed, str):
         return Verdict("invalid")
     explanations = tuple(
-        explain_release(plan.workspace, app, release, check, second, members)
+        explain_release(plan.workspace, app, release, check, second, members, seats)
         for release in app.releases
     )
     eligible = [each for each in explanations if each.eligible]
@@ -124,6 +154,7 @@ def explain_release(
     check: Mapping[str, Any],
     second: int,
     members: Memberships,
+    seats: Seats = NO_SEATS,
 ) -> Explanation:
     """Hold one release against one client, part by part."""
     package = next(each for each in app.packages if each.version == release.package)
@@ -144,6 +175,8 @@ def explain_release(
     findings.append(_host(package, check))
     findings.extend(explain_condition(condition, check, app.id) for condition in release.conditions)
     findings.extend(explain_audience(workspace, app, release, check, second, members))
+    if release.audience.window is not None:
+        findings.append(_window(workspace, app, release, check, seats))
     return Explanation(release, package, tuple(findings))
 
 
@@ -333,6 +366,29 @@ def _percent(
     bucket = percent_bucket(id_hash(subject, id_seed(workspace.name, kind)))
     place = percent_place(bucket, percent_key(app.id, release.id))
     return Finding("percent", needed, f"{kind} at {place / 100:.2f} %", place < percent)
+
+
+def _window(
+    workspace: Workspace, app: App, release: Release, check: Mapping[str, Any], seats: Seats
+) -> Finding:
+    window = release.audience.window
+    assert window is not None
+    subject = real_id(workspace, check, "user")
+    if not release.audience.by_user:
+        subject = real_id(workspace, check, "device") or subject
+    needed = f"one of the first {window.first:,} before {window.until}"
+    if subject is None:
+        return Finding("window", needed, "no id", False)
+    if (app.id, release.id) in seats.seated:
+        return Finding("window", needed, "seated", True)
+    if (app.id, release.id) not in seats.free:
+        return Finding("window", needed, "not seated", False)
+    # Who has the package already takes nobody's seat.
+    have = _version(_readable(check["apps"][app.id], version=True))
+    target = next(each.key for each in app.packages if each.version == release.package)
+    left = any(package.withdrawn and package.key == have for package in app.packages)
+    news = have is None or have < target or left
+    return Finding("window", needed, "would be seated" if news else "has it already", news)
 
 
 def real_id(workspace: Workspace, check: Mapping[str, Any], kind: str) -> str | None:

@@ -1,8 +1,10 @@
-"""Image files: the blobs of one epoch in one file, as a gateway keeps them and `compile` writes.
+"""Image files: all blobs of one publication in one file, whole or not at all.
 
-0   4  magic "TGF1"
-4  32  digest of the root's blob
-36     of each blob its length in 8 big-endian bytes, then the blob
+    0   4  magic "TGF1"
+    4  32  digest of the root
+    36  …  each blob behind its length in 8 bytes, big-endian
+
+Nothing says where the file ends: a root's blob that is not there tells that it was cut.
 """
 
 import struct
@@ -13,8 +15,8 @@ from gateway.errors import FormatError
 from gateway.layout import DIGEST_BYTES, Blob, digest_of
 
 _FILE_MAGIC = b"TGF1"
-_LENGTH = struct.Struct(">Q")
 _FILE_HEAD = len(_FILE_MAGIC) + DIGEST_BYTES
+_LENGTH = struct.Struct(">Q")
 
 
 def write_file(target: BinaryIO, root: bytes, blobs: Iterable[Blob]) -> None:

@@ -1,7 +1,8 @@
 """The names of everything that a workspace keeps in Redis.
 
 No two keys share a hash tag, so that a Cluster spreads the blobs and buckets; no command and no
-script names more than one of them.
+script names more than one of them. Only the windows of one app share one, {window:<app>}, because
+one script looks at them together.
 
     tg:W:live              the pointer to the live epoch (layout.encode_pointer)
     tg:W:blob:<hex>        a blob, by its SHA-256
@@ -19,6 +20,8 @@ Sums that all gateways add to (sums.py); a day is written as 20261122, in UTC:
     tg:W:reports:<app>:<release>:<event>     HyperLogLog of hashed subjects
 
 They are forgotten CENSUS_DAYS and REPORTS_DAYS after they were added to last.
+    tg:W:{window:<app>}:<release>                      the record of a window (seating.py), a hash
+    tg:W:{window:<app>}:<release>:<sets>.<shard>       a set of its seats, signed 64-bit numbers
 
 Who may do what with them stands in rights.py: a new kind of key is a row there, too.
 """
@@ -64,6 +67,24 @@ class Keys:
     def subjects_of(self, app: str, release: str, event: str) -> str:
         """Name the key of the distinct subjects of an event."""
         return f"{self.reports}:{app}:{release}:{event}"
+
+    def window(self, app: str, release: str) -> str:
+        """Name the record of a window."""
+        return f"{self._prefix}{{window:{app}}}:{release}"
+
+    def seats(self, app: str, release: str, sets: int, shard: int) -> str:
+        """Name one of the sets over which a window's seats are spread."""
+        return f"{self.window(app, release)}:{sets}.{shard}"
+
+    @property
+    def windows(self) -> str:
+        """The SCAN pattern of all records of windows, and of all sets of seats."""
+        return f"{self._prefix}{{window:*"
+
+    def window_of(self, key: str) -> tuple[str, str]:
+        """Read app and release back out of a window's key."""
+        app, _, rest = key.removeprefix(f"{self._prefix}{{window:").partition("}:")
+        return app, rest.partition(":")[0]
 
     def every(self, kind: str) -> str:
         """Give the SCAN pattern of all keys of a kind: `blob` or `bucket`."""

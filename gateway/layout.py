@@ -10,7 +10,8 @@ Everything is a *blob*: immutable bytes, named by their SHA-256. One epoch is a 
                                       │     └─► bucket          (Redis only, by its short digest)
                                       ├─► pack of buckets       (store only, one for one shard)
                                       └─► T plan tree ─┬─► plan files and list ids as plain text
-                                       └─► A patches        (one an app that has some)
+                                       ├─► A patches        (one an app that has some)
+                                       └─► seats            (one a frozen window, no frame)
 
 Frame. Every lettered blob starts with 16 bytes; numbers are big-endian unless said otherwise:
 
@@ -52,6 +53,10 @@ Pack: the buckets of one shard, one after another, each preceded by its length i
 
 The filter: bit pattern `filter_pattern(hash)` is set in the word of index
 (hash * buckets * FILTER_WORDS) >> 64, counted over all shards; that word is of the hash's bucket.
+
+Windows. A release with an open time window stands in its program's `windows`: its seats are asked
+for in Redis. Once it is frozen, as nobody else will be seated, it does not stand there: its seats
+are ids of the list `window:<app>/<release>`, which it needs like any other list.
 
 Sets (M): three columns of little-endian 32-bit numbers. `numbers` holds the sets' numbers, and
 `ends` where the members of each end, both strictly ascending; `members` holds indexes into `lists`.
@@ -169,6 +174,13 @@ class Percent(TypedDict):
     key: int
 
 
+class WindowEntry(TypedDict):
+    """The release of this rank has an open window, whose seats are asked for in Redis."""
+
+    rank: int
+    by_user: bool
+
+
 class FormEntry(TypedDict):
     """One downloadable form of a package; `path` is appended to a CDN base."""
 
@@ -236,6 +248,7 @@ class Program(Tables):
     versions: list[str]
     withdrawn: list[str]
     releases: list[ReleaseEntry]
+    windows: list[WindowEntry]
 
 
 class Split(TypedDict):
@@ -296,7 +309,11 @@ class Cdn(TypedDict):
 
 
 class ListEntry(TypedDict):
-    """A list's kind of id, and its regular expressions (none: its ids are in the buckets)."""
+    """A list's kind of id, and its regular expressions (none: its ids are in the buckets).
+
+    The kind is user, device, or that of a frozen window: subject, the device id or else the user
+    id.
+    """
 
     of: str
     regex: list[str]
@@ -368,8 +385,28 @@ class Patches(TypedDict):
     patches: dict[str, list[PatchEntry]]
 
 
+class Window(TypedDict):
+    """A time window of the plan: what its record in Redis is to say, and, once frozen, its seats.
+
+    `starts` is given if the pace is linear; `state` is that of the release. `seats` is the digest
+    of a blob of `count` sorted big-endian 64-bit hashes, and both are empty while it is open.
+    """
+
+    first: int
+    until: int
+    starts: int | None
+    by_user: bool
+    state: str
+    seats: bytes
+    count: int
+
+
 class Tree(TypedDict):
-    """The plan's texts and lists, files and A blobs by app, apps of switches, what lies over it."""
+    """The plan's texts and lists, files and A blobs by app, and what lies over it.
+
+    `switch_apps` are those that switches name; `windows` has every release with a time window, as
+    `<app>/<release>`.
+    """
 
     files: dict[str, bytes]
     apps: dict[str, str]
@@ -377,6 +414,7 @@ class Tree(TypedDict):
     lists: dict[str, ListFile]
     patches: dict[str, bytes]
     overrides: list[Override]
+    windows: dict[str, Window]
 
 
 class Epoch(TypedDict):

@@ -15,7 +15,7 @@ cdef class Metrics:
     cdef object _answers, _reports
     cdef readonly list _responses
     cdef public Histogram latency
-    cdef public object lookups, handed_over, overloads, failures, swaps, refused_epochs, redis_errors, served
+    cdef public object lookups, seatings, handed_over, overloads, failures, swaps, refused_epochs, redis_errors, served
     cdef public object reports_passed_over, reports_dropped, sum_failures
     cdef public object workers, worker_ends
     cpdef object count(self, list outcomes)

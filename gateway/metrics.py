@@ -99,6 +99,19 @@ class Lookups:
     false_positives: int = 0
 
 
+@dataclass(slots=True)
+class Seatings:
+    """What became of the seats of time windows that were asked for; one ask is a check's app."""
+
+    round_trips: int = 0
+    asked: int = 0
+    remembered: int = 0
+    timeouts: int = 0
+    errors: int = 0
+    refused: int = 0
+    lost: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Served:
     """The served epoch, as the follower knows it; times are Unix seconds.
@@ -140,6 +153,7 @@ class Metrics:
         self.latency = Histogram(LATENCY_SECONDS)
         self.evaluations = dict.fromkeys(EVALUATIONS, 0)
         self.lookups = Lookups()
+        self.seatings = Seatings()
         self.handed_over = 0
         self.overloads = 0
         self.failures = 0
@@ -202,6 +216,7 @@ class Metrics:
         found |= {("latency", str(at)): count for at, count in enumerate(latency.counts)}
         found |= {("lookups", name): count for name, count in asdict(self.lookups).items()}
         found |= {("evaluations", name): count for name, count in self.evaluations.items()}
+        found |= {("seatings", name): count for name, count in asdict(self.seatings).items()}
         found["latency_total",] = latency.total
         return found
 
@@ -223,8 +238,9 @@ class Metrics:
                     self.latency.total += gained
                 case ("evaluations", name) if name in self.evaluations:
                     self.evaluations[name] += int(gained)
-                case ("lookups", name) if hasattr(self.lookups, name):
-                    setattr(self.lookups, name, getattr(self.lookups, name) + int(gained))
+                case ("lookups" | "seatings" as part, name) if hasattr(getattr(self, part), name):
+                    sums = getattr(self, part)
+                    setattr(sums, name, getattr(sums, name) + int(gained))
                 case (name,) if name in _PLAIN:
                     setattr(self, name, getattr(self, name) + int(gained))
 
@@ -370,6 +386,17 @@ class Metrics:
         faults.add_metric(("missing",), lookups.missing)
         faults.add_metric(("damaged",), lookups.damaged)
         yield faults
+        seatings = self.seatings
+        for name, text, value in (
+            ("round_trips", "Gathered asks for seats sent to Redis.", seatings.round_trips),
+            ("asked", "Asks for a seat in an open time window.", seatings.asked),
+            ("remembered", "Seats answered from memory.", seatings.remembered),
+            ("timeouts", "Not answered in time: the next release won.", seatings.timeouts),
+            ("errors", "Failed: Redis was away or refused.", seatings.errors),
+            ("refused", "Not asked: too many waiting, or Redis left alone.", seatings.refused),
+            ("lost", "Asks that met a window whose record Redis has lost.", seatings.lost),
+        ):
+            yield CounterMetricFamily(f"tidegate_seat_{name}", text, value)
 
 
 class _Bridge(Collector):

@@ -12,6 +12,7 @@ cdef class Tables:
     cdef list _times, _cells, _of_sent, _of_custom, _of_context
     cdef Remembered _hosts, _nowhere
     cdef object _anywhere
+    cdef list _all_cells
     cdef bint _narrow
 
     @cython.locals(few=cython.longlong)
@@ -28,5 +29,10 @@ cdef class Program(Tables):
     cdef public list targets, releases
     cdef public dict versions, patched
     cdef public object withdrawn
+    cdef object _window_bits
+    cdef public bint windowed
+    cdef public dict windows
+
+    cpdef list wanted(self, dict sent, dict custom, tuple context, long long second)
 
 cpdef bint is_sent(object value)

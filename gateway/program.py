@@ -15,7 +15,7 @@ from typing import Any
 import re2
 
 from gateway import layout
-from gateway.answer import IDENTITY
+from gateway.answer import IDENTITY, Status, status_of
 from gateway.attribute import CUSTOM, VALUE_CHARS
 from gateway.errors import FormatError
 from gateway.hashing import percent_place
@@ -42,6 +42,7 @@ class Tables:
     """Decision tables, bound to the bits that the lists have in this workspace."""
 
     __slots__ = (
+        "_all_cells",
         "_anywhere",
         "_cells",
         "_hosts",
@@ -55,14 +56,20 @@ class Tables:
     )
 
     def __init__(
-        self, data: layout.Tables, ranks: int, bits: Mapping[str, int], memory: Memory
+        self,
+        data: layout.Tables,
+        ranks: int,
+        bits: Mapping[str, int],
+        memory: Memory,
+        apart: int = 0,
     ) -> None:
         """Build the tables of so many ranks; `bits` gives every list's bit.
 
-        Raises FormatError on bad bounds.
+        Those in the bitmap `apart` never win. Raises FormatError on bad bounds.
         """
         self._times = data["schedule"]["bounds"]
-        self._cells = [decode_bits(cell) for cell in data["schedule"]["cells"]]
+        self._all_cells = [decode_bits(cell) for cell in data["schedule"]["cells"]]
+        self._cells = [cell & ~apart for cell in self._all_cells]
         self._anywhere = anywhere = decode_bits(data["hosts"]["any"])
         self._nowhere = Remembered(lambda _: anywhere, memory)
         self._hosts = _host_table(data["hosts"], self._nowhere, memory)
@@ -95,7 +102,7 @@ class Tables:
     def winner(
         self, sent: dict[str, Any], custom: dict[str, Any], context: tuple[Any, ...], second: int
     ) -> int:
-        """Give the lowest rank that accepts a client, or NO_RELEASE.
+        """Give the lowest rank that accepts a client and is not `apart`, or NO_RELEASE.
 
         `sent` is what the client says of itself, `installed` too; `context` what is known of it
         besides: the masks of the lists that surely and that possibly have it, and the percent
@@ -113,7 +120,7 @@ class Tables:
         self, sent: dict[str, Any], custom: dict[str, Any], context: tuple[Any, ...], second: int
     ) -> int:
         """Give the bitmap of all ranks that accept a client; the arguments are as in `winner`."""
-        bits = self._cells[self.period(second)]
+        bits = self._all_cells[self.period(second)]
         return self._accepted(bits, sent, custom, context)
 
     def _accepted(
@@ -167,14 +174,31 @@ class Tables:
 
 
 class Program(Tables):
-    """The tables of one app."""
+    """The tables of one app. Releases with an open window take no part in `winner`."""
 
-    __slots__ = ("app", "patched", "releases", "targets", "versions", "withdrawn")
+    __slots__ = (
+        "_window_bits",
+        "app",
+        "patched",
+        "releases",
+        "targets",
+        "versions",
+        "windowed",
+        "windows",
+        "withdrawn",
+    )
 
     def __init__(self, data: layout.Program, bits: Mapping[str, int], memory: Memory) -> None:
         """Build the tables; `bits` gives every list's bit. Raises FormatError on bad bounds."""
-        super().__init__(data, len(data["releases"]), bits, memory)
+        ranks = len(data["releases"])
         self.app = data["app"]
+        # By rank, whether the user id alone counts.
+        self.windows = {each["rank"]: each["by_user"] for each in data["windows"]}
+        self.windowed = bool(self.windows)
+        if any(rank >= ranks for rank in self.windows):
+            raise FormatError(f"a window of {self.app} is of no release")
+        self._window_bits = sum(1 << rank for rank in self.windows)
+        super().__init__(data, ranks, bits, memory, self._window_bits)
         for package in data["packages"]:
             if all(form["compression"] != IDENTITY for form in package["forms"]):
                 raise FormatError(f"a package of {self.app} has no form to download as it is")
@@ -188,6 +212,33 @@ class Program(Tables):
         }
         self.patched: dict[VersionKey | None, VersionKey] = {key: key for key in patches}
         self.withdrawn = frozenset(_key(version) for version in data["withdrawn"])
+
+    def wanted(
+        self, sent: dict[str, Any], custom: dict[str, Any], context: tuple[Any, ...], second: int
+    ) -> list[tuple[int, bool]]:
+        """Give the ranks of the open windows that a client may sit in, the strongest first.
+
+        The arguments are those of `winner`, and each would win over it. With each comes whether the
+        client would take a seat: not if it has the package already. Then it is told `latest`
+        either way, and need not be asked for, unless it would else be told that nothing fits.
+        """
+        bits = self.accepting(sent, custom, context, second)
+        others = bits & ~self._window_bits
+        if others:
+            bits &= (others & -others) - 1
+        bits &= self._window_bits
+        if not bits:
+            return []
+        text = sent.get("installed")
+        installed = parse_version(text) if text is not None else None
+        found = []
+        for rank in sorted(self.windows):
+            if bits >> rank & 1:
+                status, _ = status_of(installed, self.targets[rank], self.withdrawn)
+                takes = status is not Status.LATEST
+                if takes or not others:
+                    found.append((rank, takes))
+        return found
 
 
 @lru_cache(KEYS)

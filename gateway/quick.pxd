@@ -13,7 +13,7 @@ cdef class Quick:
     cdef public bint draining
     cdef public set connections
     cdef public Waiting waiting
-    cdef public object follower, lookup, ordinary
+    cdef public object follower, lookup, seats, ordinary
     cdef public Metrics metrics
     cdef public Heads heads
     cdef long long _second
@@ -44,9 +44,17 @@ cdef class Connection:
     cdef bint _reply(self, Head head, Reply reply, Snapshot snapshot, long long second) except? -1
     @cython.locals(second=cython.longlong, reply=Reply)
     cdef bint _answer(
-        self, Head head, Check check, Snapshot snapshot, dict members, bytes data
+        self,
+        Head head,
+        Check check,
+        Snapshot snapshot,
+        dict members,
+        bytes data,
+        Py_ssize_t stop,
+        dict seats=*,
+        long long asked_at=*,
     ) except? -1
-    cpdef object known(self, _Waiting waiting, dict members)
+    cpdef object known(self, _Waiting waiting, dict members, dict seats, long long asked_at)
 
 @cython.final
 cdef class _Waiting:
@@ -55,8 +63,9 @@ cdef class _Waiting:
     cdef readonly Check check
     cdef readonly Snapshot snapshot
     cdef Connection _connection
-    cdef object _lookup
+    cdef object _lookup, _wish
     cdef dict _members
+    cdef long long _asked_at
     cdef list _asked
     cdef Py_ssize_t _left
 

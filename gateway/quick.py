@@ -32,6 +32,7 @@ from gateway.lookup import Asked, Lookup
 from gateway.metrics import Metrics
 from gateway.problem import overloaded
 from gateway.request import BODY_BYTES, parse_body
+from gateway.seats import Seats, Wish
 from gateway.snapshot import Snapshot
 from gateway.waiting import Waiting
 
@@ -62,6 +63,7 @@ class Quick:
         self,
         follower: Follower,
         lookup: Lookup,
+        seats: Seats,
         metrics: Metrics,
         waiting: Waiting,
         ordinary: Callable[[], Ordinary],
@@ -72,6 +74,7 @@ class Quick:
         self.waiting = waiting
         self.follower = follower
         self.lookup = lookup
+        self.seats = seats
         self.metrics = metrics
         self.ordinary = ordinary
         self.heads = Heads()
@@ -270,7 +273,7 @@ class Connection:
         except Exception:  # noqa: BLE001 - whatever it is, the ordinary path says what is wrong
             self._hand_over(data)
             return False
-        return self._answer(head, check, snapshot, members, data)
+        return self._answer(head, check, snapshot, members, data, stop)
 
     def _refuse(self, head: Head) -> bool:
         """Answer that there is too much to do; always False, as the connection closes."""
@@ -281,17 +284,23 @@ class Connection:
         self.close()
         return False
 
-    def _answer(
+    def _answer(  # noqa: PLR0911 - many ends
         self,
         head: Head,
         check: Check,
         snapshot: Snapshot,
         members: dict[int, int | None],
         data: bytes,
+        stop: int,
+        seats: dict[str, int] | None = None,
+        asked_at: int = 0,
     ) -> bool:
-        """Decide and write; False as in `_take`. `data` is what aiohttp gets if that fails."""
+        """Decide and write; False as in `_take`. `data` is what aiohttp gets if that fails.
+
+        With `seats` the decision is of the second when they were asked for.
+        """
         quick = self._quick
-        second = int(time())
+        second = int(time()) if seats is None else asked_at
         if head.kind:
             try:
                 reply = ofrep.evaluate(snapshot, check, members, second, head.key)
@@ -300,7 +309,20 @@ class Connection:
                 return False
             return self._reply(head, reply, snapshot, second)
         try:
-            body, outcomes = snapshot.answer(check, members, second, head.packed_out)
+            body, outcomes = snapshot.answer(check, members, second, head.packed_out, seats)
+            if not body:
+                if quick.waiting.is_full():
+                    return self._refuse(head)
+                asks = snapshot.asks(check, members, second)
+                wish = quick.seats.begin(snapshot.number, asks, dry_run=check.dry_run)
+                if not wish.done:
+                    quick.waiting.now += 1
+                    self._waiting = _Waiting(self, head, data[:stop], check, snapshot)
+                    self._waiting.wait_for_seats(wish, members, second)
+                    return True
+                body, outcomes = snapshot.answer(
+                    check, members, second, head.packed_out, wish.seats
+                )
         except Exception:  # noqa: BLE001 - a bug: the ordinary path meets it too, and logs it
             self._hand_over(data)
             return False
@@ -324,17 +346,24 @@ class Connection:
             return False
         return True
 
-    def known(self, waiting: "_Waiting", members: dict[int, int | None]) -> None:
+    def known(
+        self,
+        waiting: "_Waiting",
+        members: dict[int, int | None],
+        seats: dict[str, int] | None,
+        asked_at: int,
+    ) -> None:
         """Go on with a check that Redis has answered, then with what came behind it."""
         self._quick.waiting.now -= 1
         self._waiting = None
         if self._transport.is_closing():
             return
         rest, self._kept = self._kept, b""
-        data = waiting.request + rest
-        if not self._answer(waiting.head, waiting.check, waiting.snapshot, members, data):
+        data, stop = waiting.request + rest, len(waiting.request)
+        head, check, snapshot = waiting.head, waiting.check, waiting.snapshot
+        if not self._answer(head, check, snapshot, members, data, stop, seats, asked_at):
             return
-        if self._paused:
+        if self._paused or self._waiting is not None:  # which now asks for its seats
             self._kept = rest
         elif rest or self._ended:  # else there is nothing to go on with, and reading goes on
             self._read(True)
@@ -419,10 +448,12 @@ class _Waiting:
 
     __slots__ = (
         "_asked",
+        "_asked_at",
         "_connection",
         "_left",
         "_lookup",
         "_members",
+        "_wish",
         "check",
         "head",
         "request",
@@ -447,8 +478,18 @@ class _Waiting:
         for _, answer in asked:
             answer.then(self._one_known)
 
+    def wait_for_seats(self, wish: Wish, members: dict[int, int | None], second: int) -> None:
+        """Go on when it is known in which windows the client sits, or cannot be in time."""
+        self._members = members
+        self._wish = wish
+        self._asked_at = second
+        wish.then(self._seats_known)
+
     def _one_known(self) -> None:
         self._left -= 1
         if not self._left:
             members = self._lookup.finish(self.snapshot, self._members, self._asked)
-            self._connection.known(self, members)
+            self._connection.known(self, members, None, 0)
+
+    def _seats_known(self) -> None:
+        self._connection.known(self, self._members, self._wish.seats, self._asked_at)

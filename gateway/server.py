@@ -28,6 +28,8 @@ from gateway.metrics import Metrics
 from gateway.problem import CONTENT_TYPE as PROBLEM
 from gateway.problem import EMPTY, EMPTY_RETRY_SECONDS, overloaded, problem, unavailable
 from gateway.request import BODY_BYTES, parse_body, parse_query, too_large
+from gateway.seats import Seats
+from gateway.snapshot import Snapshot
 from gateway.waiting import Waiting
 
 CHECK_PATH = "/v1/check"
@@ -44,13 +46,19 @@ class ClientServer:
     """Answers clients; `busy` holds the connections with a request under way."""
 
     def __init__(
-        self, follower: Follower, lookup: Lookup, metrics: Metrics, waiting: Waiting
+        self,
+        follower: Follower,
+        lookup: Lookup,
+        seats: Seats,
+        metrics: Metrics,
+        waiting: Waiting,
     ) -> None:
         """Let no more checks wait for Redis than `waiting` says; one more is refused with 503."""
         self.draining = False
         self.busy: set[asyncio.BaseProtocol] = set()
         self._follower = follower
         self._lookup = lookup
+        self._seats = seats
         self._metrics = metrics
         self._waiting = waiting
         self._flags = FlagServer(follower, lookup, metrics, waiting, _read)
@@ -165,10 +173,27 @@ class ClientServer:
             finally:
                 self._waiting.now -= 1
         packed = headers.wants_msgpack(request.headers.get("Accept"))
-        body, outcomes = snapshot.answer(check, members, int(time.time()), msgpack=packed)
+        second = int(time.time())
+        body, outcomes = snapshot.answer(check, members, second, msgpack=packed)
+        if not body:
+            if self._waiting.is_full():
+                return self._overloaded(request)
+            seats = await self._seated(snapshot, check, members, second)
+            body, outcomes = snapshot.answer(check, members, second, packed, seats)
         if not check.dry_run:
             self._metrics.count(outcomes)
         return self._respond(request, 200, headers.MSGPACK if packed else headers.JSON, body)
+
+    async def _seated(
+        self, snapshot: Snapshot, check: Check, members: dict[int, int | None], second: int
+    ) -> dict[str, int]:
+        """Ask in which of the windows the client sits."""
+        asks = snapshot.asks(check, members, second)
+        self._waiting.now += 1
+        try:
+            return await self._seats.seats(snapshot.number, asks, dry_run=check.dry_run)
+        finally:
+            self._waiting.now -= 1
 
     def _origins(self) -> list[str]:
         snapshot = self._follower.snapshot

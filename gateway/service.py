@@ -25,7 +25,9 @@ from gateway.listener import Listener, bind
 from gateway.lookup import Lookup
 from gateway.notice import listen
 from gateway.quick import Quick
+from gateway.reader import ROUND_TRIP_SECONDS
 from gateway.routing import reader_of
+from gateway.seats import Seats
 from gateway.server import ClientServer
 from gateway.sums import Sums
 from gateway.waiting import Waiting, watch
@@ -57,9 +59,16 @@ class Service:
             timeout_seconds=config.lookup_timeout_ms / 1000,
             limit=config.lookups,
         )
+        self._seats = Seats(
+            connect_async(config.redis, timeout_seconds=ROUND_TRIP_SECONDS),
+            keys,
+            self.counts.seatings,
+            timeout_seconds=config.lookup_timeout_ms / 1000,
+            limit=config.lookups,
+        )
         self._waiting = waiting = Waiting(config.checks)
-        self.server = ClientServer(self.follower, self._lookup, self.counts, waiting)
-        quick = partial(Quick, self.follower, self._lookup, self.counts, waiting)
+        self.server = ClientServer(self.follower, self._lookup, self._seats, self.counts, waiting)
+        quick = partial(Quick, self.follower, self._lookup, self._seats, self.counts, waiting)
         self.clients = Listener(bound, self.server.handle, quick)
         self.announcer = Announcer(self.follower, self._link, keys, name)
         self._sums = Sums(
@@ -107,6 +116,7 @@ class Service:
             await asyncio.wait_for(self.announcer.withdraw(), GOODBYE_SECONDS)
         await self.follower.close()
         await self._lookup.close()
+        await self._seats.close()
         await self._sums.close()
         await self._link.aclose()
 

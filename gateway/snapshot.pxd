@@ -1,7 +1,7 @@
 cimport cython
 
 cdef unsigned long long _LOW
-cdef bytes _END
+cdef bytes _END, _ASK_FIRST
 from gateway.hashing cimport scaled
 from gateway.answer cimport Answer, accepted
 from gateway.apps cimport Apps, Entry
@@ -30,9 +30,13 @@ cdef class Snapshot:
     @cython.locals(entry=Entry, apps=Apps, known=dict)
     cpdef tuple probes(self, Check check)
     @cython.locals(parts=list, outcomes=list, sent=dict, custom=dict, rank=int, entry=Entry, apps=Apps, known=dict, context=tuple, key=tuple, answer=Answer)
-    cpdef tuple answer(self, Check check, dict members, long long second, bint msgpack)
+    cpdef tuple answer(
+        self, Check check, dict members, long long second, bint msgpack, dict seats=*
+    )
     @cython.locals(switches=Switches, flags=list, body=bytes)
     cdef bytes _with_switches(self, Check check, tuple context, long long second, bint msgpack, list parts)
+    @cython.locals(sent=dict, context=tuple, found=list, places=list, entry=Entry, program=Program)
+    cpdef list asks(self, Check check, dict members, long long second)
     cpdef tuple context(self, Check check, dict members)
     cdef tuple _masks(self, Check check, dict members)
 

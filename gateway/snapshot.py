@@ -5,6 +5,12 @@ A check takes three steps, of which the shell does the middle one:
     hashes = snapshot.probes(check)                  which ids must be looked up (mostly none)
     members = {hash: mask or None, …}                from Redis; None where it could not be known
     body, outcomes = snapshot.answer(check, members, second, msgpack=False)
+
+Where a time window may seat the client, the body is empty, and two steps more are taken:
+
+    asks = snapshot.asks(check, members, second)     which windows must be asked, by app
+    seats = {app: rank, …}                           from Redis: where the client has a seat now
+    body, outcomes = snapshot.answer(check, members, second, msgpack=False, seats)
 """
 
 import re
@@ -24,6 +30,7 @@ from gateway.hashing import PERCENT_BUCKETS, id_seed, scaled
 from gateway.membership import ExpressionLists, MembershipTable
 from gateway.program import is_sent
 from gateway.remembered import Memory, Remembered
+from gateway.seating import Ask, Place
 from gateway.switches import Switches, open_switches
 
 SPREAD = 0.2
@@ -32,8 +39,10 @@ SPREAD = 0.2
 CHECK_AFTER_SECONDS = 86_400
 _APP_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 _KINDS = ("user", "device")
+_SUBJECT = "subject"
 NO_LISTS = (0, 0)
 _END = b"]}"
+_ASK_FIRST = b""
 _LOW = 0xFFFF_FFFF
 
 
@@ -71,7 +80,7 @@ class Snapshot:
                 for name, entry in self.settings["lists"].items()
                 if entry["of"] == kind and not entry["regex"]
             )
-            for kind in _KINDS
+            for kind in (*_KINDS, _SUBJECT)
         ]
         self.memory: Memory = previous.memory if previous is not None else Memory()
         rules = self.settings["cdn"]
@@ -106,7 +115,7 @@ class Snapshot:
                 return before
         return open_switches(blob(digest), self.bits, self.memory)
 
-    def probes(self, check: Check) -> tuple[int, ...]:
+    def probes(self, check: Check) -> tuple[int, ...]:  # noqa: C901 - one pass, without a call
         """Hash the ids; tell which need their bucket: likely members of what an app asks about."""
         user, device = check.user, check.device
         user_hash = device_hash = None
@@ -125,7 +134,12 @@ class Snapshot:
                 wanted |= entry.lists
         if check.switches and self.switches is not None:
             wanted |= self.switches.mask
-        of_user, of_device = self._exact
+        of_user, of_device, of_subject = self._exact
+        if wanted & of_subject:  # frozen windows
+            if device_hash is None:
+                of_user |= of_subject
+            else:
+                of_device |= of_subject
         found: tuple[int, ...] = ()
         if wanted & of_user and user_hash is not None and table.may_hold(user_hash):
             found = (user_hash,)
@@ -144,11 +158,21 @@ class Snapshot:
         return self._table.lists_of(hashed, bucket)
 
     def answer(
-        self, check: Check, members: Mapping[int, int | None], second: int, msgpack: bool
+        self,
+        check: Check,
+        members: Mapping[int, int | None],
+        second: int,
+        msgpack: bool,
+        seats: dict[str, int] | None = None,
     ) -> tuple[bytes, list[Outcome]]:
-        """Answer a check after its probes: `members` holds each of them; `second` is Unix time."""
+        """Answer a check after its probes: `members` holds each of them; `second` is Unix time.
+
+        Without `seats` the body is empty when there are windows to ask; see `asks`. With them,
+        `second` is the same again.
+        """
         sent, user_hash = check.sent, check.user_hash
         subject = user_hash if check.device_hash is None else check.device_hash
+        # As `context` does it; here for every check, so without a call.
         masks = self._masks(check, members) if self.bits else NO_LISTS
         bucket = None if subject is None else scaled(subject, PERCENT_BUCKETS)
         user_bucket = None if user_hash is None else scaled(user_hash, PERCENT_BUCKETS)
@@ -172,6 +196,11 @@ class Snapshot:
             # An attribute like the others, but each app has its own.
             sent["installed"] = have = installed if is_sent(installed) else None
             rank = entry.program.winner(sent, check.custom, context, second)
+            if entry.program.windowed:
+                if seats is not None:
+                    rank = seats.get(app, rank)
+                elif entry.program.wanted(sent, check.custom, context, second):
+                    return _ASK_FIRST, []
             key = (rank, place, have, opened)
             answer = entry.answers.known.get(key) or entry.answers.learn(key)
             parts.append(answer.msgpack if msgpack else answer.json)
@@ -200,6 +229,29 @@ class Snapshot:
         body = self._heads.json(subject, parts)
         return b'%b,"switches":{%b}}' % (body[:-1], b",".join(flags))
 
+    def asks(self, check: Check, members: Mapping[int, int | None], second: int) -> list[Ask]:
+        """Name the windows that must be asked for a check, those of an app together."""
+        sent, user_hash = check.sent, check.user_hash
+        subject = user_hash if check.device_hash is None else check.device_hash
+        context = self.context(check, members)
+        found: list[Ask] = []
+        for app, installed in check.apps.items():
+            entry = self.apps[app]
+            if entry is None or not entry.program.windowed:
+                continue
+            if not (installed is None or installed.__class__ is str):
+                continue
+            program = entry.program
+            sent["installed"] = installed if is_sent(installed) else None
+            places = []
+            for rank, takes in program.wanted(sent, check.custom, context, second):
+                hashed = user_hash if program.windows[rank] else subject
+                if hashed is not None:
+                    places.append(Place(program.releases[rank], rank, hashed, takes))
+            if places:
+                found.append(Ask(app, tuple(places)))
+        return found
+
     def context(self, check: Check, members: Mapping[int, int | None]) -> tuple[Any, ...]:
         """Give what is known of a client besides what it sent; see Tables.winner."""
         user_hash = check.user_hash
@@ -221,12 +273,15 @@ class Snapshot:
                 continue
             if self._expressions is not None:
                 surely |= self._expressions.mask(_KINDS[kind], text)
+            exact = self._exact[kind]
+            if kind or check.device_hash is None:
+                exact |= self._exact[2]
             known = members.get(hashed, 0)
             if known is None:
-                possibly |= self._exact[kind]
+                possibly |= exact
             else:
                 # A bucket knows an id by its hash alone: keep to the lists of this kind.
-                surely |= known & self._exact[kind]
+                surely |= known & exact
         return surely, surely | possibly
 
 

@@ -35,6 +35,7 @@ from gateway.metrics import Metrics
 from gateway.quick import Connection, Quick
 from gateway.request import parse_body
 from gateway.routing import reader_of
+from gateway.seats import Seats
 from gateway.snapshot import NO_LISTS, Snapshot, build
 from gateway.waiting import Waiting
 from loadtest import plans
@@ -240,7 +241,8 @@ def _whole(snapshot: Snapshot, buckets: Buckets, requests: Sequence[bytes]) -> f
     follower.snapshot = snapshot
     lookup = Lookup(reader_of(config.redis), keys, metrics.lookups, timeout_seconds=1, limit=1)
     _remember(lookup, snapshot, buckets, requests)
-    quick = Quick(follower, lookup, metrics, Waiting(1), _handed_over)
+    seats = Seats(link, keys, metrics.seatings, timeout_seconds=1, limit=1)
+    quick = Quick(follower, lookup, seats, metrics, Waiting(1), _handed_over)
     connection, transport = Connection(quick), _Written()
     connection.connection_made(transport)
     found = cost(connection.data_received, [(each,) for each in requests])

@@ -111,6 +111,7 @@ def make_epoch(
                     "lists": {},
                     "patches": {},
                     "overrides": [],
+                    "windows": {},
                 },
             ),
         },
@@ -222,6 +223,7 @@ def _program(app: str, version: str, staff: tuple[str, ...]) -> Any:
         "attributes": {},
         "lists": lists,
         "percents": [],
+        "windows": [],
     }
 
 

@@ -1,7 +1,7 @@
 """The client and admin servers on real sockets within the test's own event loop."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +15,8 @@ from gateway.loading import Loading, Rules
 from gateway.lookup import Answer, Asked
 from gateway.metrics import Metrics, exposition
 from gateway.quick import Quick
+from gateway.seating import Ask
+from gateway.seats import Wish
 from gateway.server import ClientServer
 from gateway.snapshot import Snapshot
 from gateway.waiting import Waiting
@@ -68,6 +70,28 @@ class FixedLookup:
 
 
 @dataclass
+class FixedSeats:
+    """Stands in for Redis: knows the ranks of `seats` by app, and tells after a while."""
+
+    ranks: Mapping[str, int] = field(default_factory=dict)
+    delay_seconds: float = 0.0
+
+    def begin(self, epoch: int, asks: Sequence[Ask], *, dry_run: bool) -> Wish:
+        """Know nothing at once, and all after a while."""
+        wish = Wish(epoch, len(asks), dry_run=dry_run)
+        loop = asyncio.get_running_loop()
+        for ask in asks:
+            loop.call_later(self.delay_seconds, wish.give, ask.app, self.ranks.get(ask.app))
+        return wish
+
+    async def seats(self, epoch: int, asks: Sequence[Ask], *, dry_run: bool) -> dict[str, int]:
+        """Tell after a while."""
+        del epoch, dry_run
+        await asyncio.sleep(self.delay_seconds)
+        return {ask.app: self.ranks[ask.app] for ask in asks if ask.app in self.ranks}
+
+
+@dataclass
 class Served:
     """A running pair of servers, its parts, and where they listen."""
 
@@ -93,18 +117,24 @@ class Served:
 
 @asynccontextmanager
 async def serving(
-    snapshot: Snapshot | None, *, lookup: Any = None, max_checks: int = 10, quick: bool = False
+    snapshot: Snapshot | None,
+    *,
+    lookup: Any = None,
+    seats: Any = None,
+    max_checks: int = 10,
+    quick: bool = False,
 ) -> AsyncIterator[Served]:
     """Serve a snapshot, or none, on free ports; with the quick path in front, or without."""
     follower: Any = FixedFollower(snapshot)
     metrics = Metrics()
     waiting = Waiting(max_checks)
-    client = ClientServer(follower, lookup or FixedLookup(), metrics, waiting)
+    seats = seats or FixedSeats()
+    client = ClientServer(follower, lookup or FixedLookup(), seats, metrics, waiting)
     admin = AdminServer(readiness(follower), exposition(metrics))
     lookup = lookup or FixedLookup()
 
     def front(ordinary: Any) -> Quick:
-        return Quick(follower, lookup, metrics, waiting, ordinary)
+        return Quick(follower, lookup, seats, metrics, waiting, ordinary)
 
     free = Endpoint("127.0.0.1", 0)
     clients = Listener(bind(free, LISTEN), client.handle, front if quick else None)

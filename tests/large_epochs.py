@@ -147,6 +147,7 @@ def _program(app: str, releases: int, newest: int, lists: list[str]) -> Any:
             {"rank": rank, "basis_points": 1250, "by_user": False, "key": rank + 1}
             for rank in range(1, releases - 1, 2)
         ],
+        "windows": [],
     }
 
 

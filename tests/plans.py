@@ -29,6 +29,7 @@ from compiler.plan import (
     State,
     Step,
     Upgrade,
+    Window,
     Workspace,
 )
 from gateway.attribute import BUILT_IN, CUSTOM, TEXT, VERSIONS
@@ -133,16 +134,22 @@ audiences = st.builds(
     not_lists=st.just(()) | st.just(()) | _alternatives(LIST_NAMES),
     basis_points=st.none() | st.none() | st.sampled_from((0, 1, 1250, 5000, 9999, 10_000)),
     by_user=st.booleans(),
-    ramp=st.just(()) | ramps,
+    ramp=st.just(()) | st.just(()) | ramps,
+    window=st.none() | st.builds(Window, st.sampled_from((1, 10_000_000)), st.just(NOW + 9)),
 ).map(
     lambda a: (
         replace(a, basis_points=None)
         if a.ramp
         else a
-        if a.basis_points is not None
+        if counts(a)
         else Audience(a.lists, a.not_lists)
     )
 )
+
+
+def counts(audience: Audience) -> bool:
+    """Tell whether an audience counts subjects, so that `by` means something."""
+    return bool(audience.basis_points is not None or audience.ramp or audience.window is not None)
 
 
 def record(app: str, version: str) -> PackageRecord:
@@ -183,10 +190,13 @@ def releases(draw: Any, name: str, versions: list[str]) -> Release:
     starts, ends = draw(seconds), draw(seconds)
     if starts is not None and ends is not None and starts >= ends:
         starts, ends = ends, starts + 1
+    audience = draw(st.just(Audience()) | audiences)
+    if audience.window is not None and starts is not None and draw(st.booleans()):
+        audience = replace(audience, window=replace(audience.window, linear=True))
     return Release(
         name,
         draw(st.sampled_from(versions)),
-        draw(st.just(Audience()) | audiences),
+        audience,
         tuple(draw(st.lists(conditions(), max_size=draw(st.sampled_from((0, 0, 1, 3)))))),
         draw(st.sampled_from(Upgrade)),
         draw(st.sampled_from((State.LIVE, State.LIVE, State.LIVE, State.PAUSED, State.ENDED))),
@@ -358,7 +368,11 @@ def _release(release: Release) -> dict[str, Any]:
             {"at": _when(step.at), "percent": str(step.basis_points / 100)}
             for step in audience.ramp
         ]
-    if "percent" in parts:
+    if audience.window is not None:
+        parts |= {"first": audience.window.first, "until": _when(audience.window.until)}
+        if audience.window.linear:
+            parts["pace"] = "linear"
+    if counts(audience):
         parts["by"] = "user" if audience.by_user else "device"
     found: dict[str, Any] = {
         "id": release.id,

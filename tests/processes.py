@@ -68,10 +68,11 @@ class RedisServer:
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
-        """Start it, or start it again, empty, on the same port."""
+    def start(self, *, appendonly: bool = False) -> None:
+        """Start it, or start it again, empty or from its append-only file, on the same port."""
         command = [redis_server_path(), "--port", str(self.port), "--bind", "127.0.0.1"]
-        command += ["--save", "", "--appendonly", "no", "--dir", str(self.folder)]
+        command += ["--save", "", "--appendonly", "yes" if appendonly else "no"]
+        command += ["--dir", str(self.folder)]
         if self.cluster:
             command += ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"]
         command += self.arguments
@@ -142,6 +143,40 @@ def redis_cluster(folder: Path, nodes: int = 3) -> Iterator[str]:
             client.close()
         for server in servers:
             server.stop()
+
+
+@contextmanager
+def replicated_cluster(folder: Path, masters: int = 3) -> Iterator[tuple[str, list[RedisServer]]]:
+    """Run a Cluster of masters, each with a replica; give its URL, and all its servers."""
+    with redis_cluster(folder / "masters", masters) as url:
+        ports = [int(place.rpartition(":")[2]) for place in url.split("://")[1].split(",")]
+        replicas = [RedisServer(folder / f"replica{at}", cluster=True) for at in range(masters)]
+        clients = [redis.Redis(port=port, socket_timeout=5) for port in ports]
+        try:
+            for replica in replicas:
+                replica.start()
+                clients.append(replica.client())
+                clients[0].execute_command("CLUSTER", "MEET", "127.0.0.1", replica.port)
+            wait_until(
+                lambda: all(_cluster_is_whole(client, 2 * masters) for client in clients),
+                "every node knows the whole Cluster",
+            )
+            for at, replica in enumerate(clients[masters:]):
+                name = clients[at].execute_command("CLUSTER", "MYID")
+                replica.execute_command("CLUSTER", "REPLICATE", name)
+            wait_until(
+                lambda: all(
+                    client.info("replication").get("master_link_status") == "up"
+                    for client in clients[masters:]
+                ),
+                "every replica follows its master",
+            )
+            yield url, replicas
+        finally:
+            for client in clients:
+                client.close()
+            for replica in replicas:
+                replica.stop()
 
 
 def _cluster_is_whole(client: redis.Redis, nodes: int) -> bool:

@@ -1,11 +1,12 @@
 """Plans compiled and opened as a gateway would open them, and phones that ask them."""
 
 from collections import ChainMap
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
+import numpy as np
 import orjson
 
 import plans
@@ -14,7 +15,8 @@ from compiler.language.reading import read_files
 from compiler.lists.allowlist import ListIds
 from compiler.overrides import lay_over
 from compiler.plan import Plan
-from compiler.reference import Memberships, real_id
+from compiler.reference import NO_SEATS, Memberships, Seats, real_id
+from compiler.windows import Frozen, freeze, window_name
 from gateway import layout
 from gateway.check import Check
 from gateway.hashing import id_hash, id_seed
@@ -30,14 +32,58 @@ class Opened:
     ids: dict[str, list[str]]
     snapshot: Snapshot
     buckets: dict[bytes, bytes]
+    frozen: dict[tuple[str, str], frozenset[tuple[str, str]]]
 
     def ask(
-        self, phone: dict[str, Any], second: int, *, down: bool = False, msgpack: bool = False
+        self,
+        phone: dict[str, Any],
+        second: int,
+        *,
+        down: bool = False,
+        msgpack: bool = False,
+        redis: Seats = NO_SEATS,
     ) -> bytes:
-        """Answer a phone's request; with Redis `down` no bucket can be read."""
+        """Answer a phone's request; with Redis `down` no bucket can be read.
+
+        `redis` is what the script finds of the open windows.
+        """
         check = parse_body(orjson.dumps(phone), packed=False)
-        body, _ = self.snapshot.answer(check, self.members(check, down), second, msgpack=msgpack)
+        members = self.members(check, down)
+        body, _ = self.snapshot.answer(check, members, second, msgpack=msgpack)
+        if not body:
+            seats = {}
+            for ask in self.snapshot.asks(check, members, second):
+                for place in reversed(ask.places):
+                    name = ask.app, place.release
+                    if name in redis.seated or (place.takes and name in redis.free):
+                        seats[ask.app] = place.rank
+            body, _ = self.snapshot.answer(check, members, second, msgpack, seats)
+            assert body
         return body
+
+    def seats(self, phone: dict[str, Any], redis: Seats, down: bool) -> Seats:
+        """Say from the ids themselves in which windows a phone sits, or would."""
+        asked = self.snapshot.probes(parse_body(orjson.dumps(phone), packed=False))
+        seated = set()
+        for (app, release), subjects in self.frozen.items():
+            audience = next(
+                each.audience
+                for part in self.plan.apps
+                if part.id == app
+                for each in part.releases
+                if each.id == release
+            )
+            kind, subject = "user", real_id(self.plan.workspace, phone, "user")
+            device = real_id(self.plan.workspace, phone, "device")
+            if not audience.by_user and device is not None:
+                kind, subject = "device", device
+            if subject is None or (kind, subject) not in subjects:
+                continue
+            hashed = id_hash(subject, id_seed(self.plan.workspace.name, kind))
+            if not (down and hashed in asked):
+                seated.add((app, release))
+        frozen = self.frozen.keys()
+        return Seats(frozenset(seated) | (redis.seated - frozen), redis.free - frozen)
 
     def members(self, check: Check, down: bool) -> dict[int, int | None]:
         """Look up what the snapshot wants to know."""
@@ -98,7 +144,11 @@ def open_plan(
         for source in plan.lists
         if not source.regex
     ]
-    image = build_image(plan, lists)
+    seated = frozen_windows(plan, random)
+    frozen = {
+        window_name(*name): _freeze(plan, subjects) for name, subjects in seated.items() if subjects
+    }
+    image = build_image(plan, lists, frozen=frozen)
     if overrides:
         relaid = relay_image(image.contents, image.tree, image.blobs.__getitem__, overrides)
         image = replace(relaid, blobs=ChainMap(relaid.blobs, image.blobs))
@@ -122,4 +172,30 @@ def open_plan(
         for bucket in layout.decode_pack(image.blobs[pack])
     }
     snapshot = build(b"", epoch, contents, image.blobs.__getitem__, None)
-    return Opened(plan, ids, snapshot, buckets)
+    return Opened(plan, ids, snapshot, buckets, seated)
+
+
+def windows_in(plan: Plan) -> list[tuple[str, str, bool]]:
+    """Name the windows of a plan: app, release, and whether the user id alone counts."""
+    return [
+        (app.id, release.id, release.audience.by_user)
+        for app in plan.apps
+        for release in app.releases
+        if release.audience.window is not None
+    ]
+
+
+def frozen_windows(plan: Plan, random: Random) -> dict[tuple[str, str], frozenset[tuple[str, str]]]:
+    """Freeze some windows, with some (kind, id) seated in each."""
+    found = {}
+    for app, release, by_user in windows_in(plan):
+        if random.random() < 0.4:
+            kinds = ("user",) if by_user else ("user", "device")
+            pairs = [(random.choice(kinds), each) for each in plans.IDS]
+            found[app, release] = frozenset(random.sample(pairs, random.randint(1, 9)))
+    return found
+
+
+def _freeze(plan: Plan, subjects: Collection[tuple[str, str]]) -> Frozen:
+    hashes = [id_hash(text, id_seed(plan.workspace.name, kind)) for kind, text in subjects]
+    return freeze(np.array(hashes, np.uint64))

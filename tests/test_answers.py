@@ -183,6 +183,7 @@ def _entry(cdn: Cdn) -> Entry:
         "attributes": {},
         "lists": [],
         "percents": [],
+        "windows": [],
     }
     blob = layout.encode(layout.Program, program)
     entry = Apps({"coffee": b""}, cdn, {}, lambda _: blob, Memory(), None)["coffee"]

@@ -26,6 +26,7 @@ FORMAT = {
     "gateway.remembered",
     "gateway.request",
     "gateway.rights",
+    "gateway.seating",
     "gateway.signing",
     "gateway.apps",
     "gateway.snapshot",

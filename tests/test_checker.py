@@ -193,7 +193,15 @@ def test_a_withdrawal_that_strands_hosts(
         ("package: 1, audience: {percent: 0}", ["0 percent reaches nobody"]),
         ("package: 1, audience: {percent: 0}, state: paused", []),
         ("package: 1, audience: {percent: 0.01}", []),
-        ("package: 1, audience: {lists: l, by: user}", ["Without percent, by changes nothing"]),
+        (
+            "package: 1, audience: {lists: l, by: user}",
+            ["Without percent or first, by changes nothing"],
+        ),
+        ("package: 1, audience: {first: 9, until: 2036-11-28T00:00:00Z, by: user}", []),
+        (
+            "package: 1, audience: {first: 9, until: 2016-11-28T00:00:00Z}",
+            ['The window of "r" is over: nobody else gets a seat, and who has one keeps it'],
+        ),
         ("package: 1, audience: {percent: 1, by: user}", []),
         (
             "package: 1, audience: {lists: l, not_lists: [l, m]}",

@@ -65,6 +65,7 @@ PROGRAM: layout.Program = {
     },
     "lists": [{"lists": ["staff"], "not_lists": [], "bits": b"\x01"}],
     "percents": [{"rank": 0, "basis_points": 1250, "by_user": False, "key": 2**64 - 1}],
+    "windows": [{"rank": 0, "by_user": False}],
 }
 D = bytes(range(32))
 GOLDEN: dict[str, tuple[type, Any]] = {
@@ -141,6 +142,17 @@ GOLDEN: dict[str, tuple[type, Any]] = {
             "overrides": [
                 {"what": "withdrawn", "app": "2021000000000001", "name": "1.0.0.1", "value": "true"}
             ],
+            "windows": {
+                "2021000000000001/first-10k": {
+                    "first": 10_000,
+                    "until": 1_795_881_600,
+                    "starts": None,
+                    "by_user": False,
+                    "state": "live",
+                    "seats": D,
+                    "count": 10_000,
+                }
+            },
         },
     ),
     "patches": (layout.Patches, {"patches": {"1.0.0.2": [PATCH]}}),

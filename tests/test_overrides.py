@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from random import Random
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from compiler.language.rewriting import rewritten
 from compiler.overrides import lay_over, place_of, put, said, settle
 from compiler.plan import Audience, Plan, State
 from compiler.publication.stranding import strandings
+from compiler.windows import Frozen, freeze, windows_of
 from gateway.errors import FormatError
 from gateway.layout import Override
 from gateway.version import parse_version
@@ -41,10 +43,19 @@ def app(*releases: str, packages: str = "{version: 1}, {version: 2}") -> str:
     return f"app: a\npackages: [{packages}]\nreleases:\n{rows}"
 
 
+def seats_of(plan: Plan, random: Random) -> dict[str, Frozen]:
+    """Freeze some windows of a plan, some with nobody in them."""
+    return {
+        name: freeze(np.array(random.sample(range(9), random.randrange(4)), np.uint64))
+        for name in windows_of(plan.apps)
+        if random.random() < 0.5
+    }
+
+
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(drawn=plans.plans(), seed=st.integers(0, 2**32))
 def test_relaying_is_compiling_under_the_overrides(drawn: Any, seed: int) -> None:
-    """Law 2: however overrides came and went, the contents are those of a fresh compilation."""
+    """Law 2: however overrides and frozen windows came and went, all is as compiled afresh."""
     random = Random(seed)
     written, ids = drawn
     plan = read_files(plans.to_files(written, random), now=plans.NOW).plan
@@ -55,17 +66,22 @@ def test_relaying_is_compiling_under_the_overrides(drawn: Any, seed: int) -> Non
         if not source.regex
     ]
     over = plans.overrides(plan, random)
-    plain, direct = build_image(plan, lists), build_image(plan, lists, over)
-    blobs: dict[bytes, bytes] = {**plain.blobs}
+    frozen, others = seats_of(plan, random), seats_of(plan, random)
+    plain, direct = build_image(plan, lists), build_image(plan, lists, over, frozen=frozen)
+    blobs: dict[bytes, bytes] = {**plain.blobs, **direct.blobs}
 
-    def relaid(image: Image, overrides: list[Override]) -> Image:
-        found = relay_image(image.contents, image.tree, blobs.__getitem__, overrides)
+    def relaid(
+        image: Image, overrides: list[Override], seats: dict[str, Frozen] | None = None
+    ) -> Image:
+        found = relay_image(image.contents, image.tree, blobs.__getitem__, overrides, seats)
         blobs.update(found.blobs)
         return found
 
-    other = relaid(plain, plans.overrides(plan, random))
-    assert relaid(other, random.sample(over, len(over))).root == direct.root
-    assert relaid(direct, []).root == plain.root
+    other = relaid(plain, plans.overrides(plan, random), others)
+    shuffled = random.sample(over, len(over))
+    assert relaid(other, shuffled, frozen).root == direct.root
+    assert relaid(relaid(other, [], frozen), shuffled).root == direct.root
+    assert relaid(direct, [], {}).root == plain.root
 
 
 def test_only_the_touched_app_is_read() -> None:

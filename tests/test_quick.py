@@ -189,7 +189,7 @@ def _feed(data: bytes, snapshot: Snapshot) -> tuple[_Taker, _Transport, int]:
     follower: Any = FixedFollower(snapshot)
     metrics = Metrics()
     lookup: Any = FixedLookup()
-    quick = Quick(follower, lookup, metrics, Waiting(1), lambda: taker)
+    quick = Quick(follower, lookup, None, metrics, Waiting(1), lambda: taker)  # type: ignore[arg-type]
     connection = Connection(quick)
     connection.connection_made(transport)  # type: ignore[arg-type]
     connection.data_received(data)

@@ -15,7 +15,9 @@ from publishing import COFFEE, Workshop, assert_served, image_of, plan_files, wi
 
 def reverted(workshop: Workshop, number: int) -> tuple[Reversion, Published]:
     """Revert as the command does."""
-    found = prepare_revert(workshop.store, workshop.live(), number, now=workshop.now)
+    found = prepare_revert(
+        workshop.store, workshop.mirror, workshop.live(), number, now=workshop.now
+    )
     commit = workshop.live().epoch["commit"]
     return found, workshop.push(found.image, force=True, commit=commit)
 
@@ -124,14 +126,18 @@ def test_a_change_of_the_trusted_keys_is_told(workshop: Workshop) -> None:
     workshop.push(image_of({**plain, "workspace.yaml": said}))
     workshop.push(image_of({**plain, "workspace.yaml": said + "check_after: 9\n"}))
     found = [
-        prepare_revert(workshop.store, workshop.live(), number, now=workshop.now).keys
+        prepare_revert(
+            workshop.store, workshop.mirror, workshop.live(), number, now=workshop.now
+        ).keys
         for number in (1, 2)
     ]
     assert found[1] is None
     assert found[0] is not None
     assert found[0].details == (f"ann ({one.id[:8]}), bob ({two.id[:8]}) → none",)
     reverted(workshop, 1)
-    back = prepare_revert(workshop.store, workshop.live(), 2, now=workshop.now).keys
+    back = prepare_revert(
+        workshop.store, workshop.mirror, workshop.live(), 2, now=workshop.now
+    ).keys
     assert back is not None
     assert back.details == (f"none → ann ({one.id[:8]}), bob ({two.id[:8]})",)
 
@@ -140,9 +146,9 @@ def test_reverting_to_the_live_epoch_is_refused(workshop: Workshop) -> None:
     """There is nothing to do, and an epoch that never was is refused."""
     workshop.push(image_of(plan_files(["1"])))
     with pytest.raises(Refused, match="is live already"):
-        prepare_revert(workshop.store, workshop.live(), 1, now=workshop.now)
+        prepare_revert(workshop.store, workshop.mirror, workshop.live(), 1, now=workshop.now)
     with pytest.raises(Refused, match="no epoch 9 yet"):
-        prepare_revert(workshop.store, workshop.live(), 9, now=workshop.now)
+        prepare_revert(workshop.store, workshop.mirror, workshop.live(), 9, now=workshop.now)
 
 
 def test_a_revert_does_not_undo_a_push_that_it_has_not_seen(workshop: Workshop) -> None:
@@ -150,7 +156,7 @@ def test_a_revert_does_not_undo_a_push_that_it_has_not_seen(workshop: Workshop) 
     workshop.push(image_of(plan_files(["1"])))
     workshop.push(image_of(plan_files(["1", "2"])))
     live = workshop.live()
-    prepared = prepare_revert(workshop.store, live, 1, now=workshop.now)
+    prepared = prepare_revert(workshop.store, workshop.mirror, live, 1, now=workshop.now)
     workshop.push(image_of(plan_files(["1", "2", "3"])), note="third package")
     with pytest.raises(LostRaceError, match=r"third package.*\n.*\n.*\+ package 3"):
         workshop.push(prepared.image, force=True, onto=live)

@@ -55,6 +55,7 @@ def tree_of(files: dict[str, str]) -> tuple[layout.Tree, dict[bytes, bytes]]:
         "lists": {},
         "patches": {},
         "overrides": [],
+        "windows": {},
     }, blobs
 
 

@@ -22,6 +22,7 @@ from compiler.explanation import Roll, plan_of
 from compiler.overrides import laid_line
 from compiler.plan import Release
 from compiler.publication.epoch import shown_time
+from compiler.publication.seat_records import SeatRecords
 from compiler.reference import Explanation, Finding, Verdict, evaluate
 from gateway.attribute import BUILT_IN, CUSTOM
 from gateway.request import parse_query
@@ -67,7 +68,14 @@ def explain(
 
     roll = Roll(live, plan, session.store.get_blob, bucket)
     second = int(time.time()) if at is None else at
-    verdict = evaluate(plan, check, wanted, second, roll.memberships(check))
+    records = SeatRecords(session.mirror)
+
+    def sit(release: str, hashed: int, takes: bool) -> bool:
+        return records.would_sit(wanted, release, hashed, takes=takes)
+
+    found = next(each for each in plan.apps if each.id == wanted)
+    seats = roll.seats(check, found, sit)
+    verdict = evaluate(plan, check, wanted, second, roll.memberships(check), seats)
     if as_json:
         say_json(_as_json(live.number, wanted, verdict))
         return
@@ -113,6 +121,9 @@ def _by_strength(verdict: Verdict) -> list[Explanation]:
 
 def _told(finding: Finding, release: Release, second: int) -> tuple[str, str]:
     """Give what was needed and got; moments as times, which the reference counts in seconds."""
+    window = release.audience.window
+    if finding.subject == "window" and window is not None:
+        return f"one of the first {window.first:,} before {shown_time(window.until)}", finding.got
     if finding.subject != "schedule":
         return finding.needed, finding.got
     starts, ends = (

@@ -41,6 +41,7 @@ from compiler.publication.emergency import (
 from compiler.publication.epoch import Publication, described
 from compiler.publication.publisher import LostRaceError
 from compiler.publication.stranding import strandings
+from compiler.publication.windows import settle
 from compiler.refusal import Refused
 from gateway.version import parse_version
 
@@ -222,6 +223,9 @@ def lay(
             )
         image = fulfil(live, plan, blob, wish)
         if image is None:
+            # It may have been published by a command that was killed before the records of time
+            # windows followed.
+            settle(session.mirror, session.store.get_blob, [live])
             say(f"{outcome(wish, stands.own)}: that is so already in {described(live.epoch)}.")
             return
         _agree(live, plan, wish, agreed, yes=yes)

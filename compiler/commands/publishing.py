@@ -1,6 +1,7 @@
 """Commands that publish: push, diff, revert."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,6 +27,7 @@ from compiler.diagnostic import render
 from compiler.image import Image
 from compiler.image_file import load_image
 from compiler.overrides import laid_line
+from compiler.plan import Plan
 from compiler.publication.carrying import carry, contest, only_overridden
 from compiler.publication.checkout import Checkout, checkout_at, read_checkout
 from compiler.publication.difference import Difference, Side, compare_sides, shown
@@ -35,7 +37,9 @@ from compiler.publication.live import read_live
 from compiler.publication.publisher import LostRaceError
 from compiler.publication.revert import prepare_revert
 from compiler.publication.versions import check_files
+from compiler.publication.windows import carry_over
 from compiler.refusal import Refused
+from compiler.windows import Frozen, windows_of
 from gateway import layout
 from gateway.errors import FormatError
 
@@ -85,10 +89,11 @@ def push(
             raise typer.BadParameter(f"{fault}.") from None
         session = open_session(redis, store, workspace or _workspace_of(image), changes=True)
         live = read_live(session.store, session.mirror, session.workspace)
+        frozen = _frozen(session, live, image.tree["windows"])
         checkout = checkout_at(read_checkout(_HERE), commit)
     else:
         image, session, live = _compile(plan, redis, store, workspace, changes=True)
-        commit, checkout = None, read_checkout(plan)
+        commit, checkout, frozen = None, read_checkout(plan), None
     known = live.tree if live is not None else None
     check_files(session.store, image.tree, image.blobs.__getitem__, known)
     publish_under_overrides(
@@ -96,6 +101,7 @@ def push(
         image,
         live,
         take_plan or [],
+        frozen,
         key=key,
         wait=wait,
         note=message,
@@ -112,6 +118,7 @@ def publish_under_overrides(
     image: Image,
     live: Publication | None,
     take: list[str],
+    frozen: Mapping[str, Frozen] | None = None,
     *,
     checkout: Checkout | None,
     base: int | None,
@@ -120,14 +127,15 @@ def publish_under_overrides(
 ) -> None:
     """Publish a compiled plan under the live epoch's overrides; say what became of each.
 
-    Once more if somebody has laid or lifted one meanwhile. `options` are those of
+    Once more if somebody has laid or lifted one meanwhile. `frozen` has the seats of frozen windows
+    for an image that was compiled without them. `options` are those of
     `publish_and_wait`. Raises Refused when the plan changes the very value that is overridden,
     but first when it is stale, as it then knows nothing of what it changes.
     """
     check_base(live, checkout, base, force=force)
     taken: tuple[layout.Override, ...] | None = None
     for _ in range(_TRIES):
-        carried = carry(image, live, session.store.get_blob, take)
+        carried = carry(image, live, session.store.get_blob, take, frozen)
         if taken is not None and carried.settlement.taken != taken:
             raise Refused("Somebody has just overridden what you take from the plan. Push again.")
         if carried.settlement.contested:
@@ -162,6 +170,13 @@ def _workspace_of(image: Image) -> str:
     return settings["workspace"]
 
 
+def _frozen(
+    session: Session, live: Publication | None, wanted: Mapping[str, layout.Window]
+) -> Mapping[str, Frozen]:
+    known = live.tree["windows"] if live is not None else {}
+    return carry_over(session.mirror, known, wanted, session.store.get_blob)
+
+
 def _compile(
     plan: Path, redis: str, store: str, workspace: str, *, changes: bool
 ) -> tuple[Image, Session, Publication | None]:
@@ -169,9 +184,17 @@ def _compile(
     session: Session | None = None
     if workspace:
         session = open_session(redis, store, workspace, changes=changes)
+
+    def frozen(found: Plan) -> Mapping[str, Frozen]:
+        place = open_session(redis, store, workspace or found.workspace.name)
+        live = read_live(place.store, place.mirror, place.workspace)
+        return _frozen(place, live, windows_of(found.apps))
+
     with progress() as show:
         place = session or replace(open_session(redis, store, "?"), changes=changes)
-        image, loaded = compile_folder(plan, place.store, int(time.time()), progress=show)
+        image, loaded = compile_folder(
+            plan, place.store, int(time.time()), progress=show, frozen=frozen
+        )
     if loaded.diagnostics:
         note(render(loaded.diagnostics, loaded.sources))
     for line in loaded.dropped:
@@ -234,7 +257,8 @@ def revert(
     """
     session = open_session(redis, store, workspace, changes=True)
     live = session.live()
-    reversion = prepare_revert(session.store, live, epoch, now=int(time.time()))
+    moment = int(time.time())
+    reversion = prepare_revert(session.store, session.mirror, live, epoch, now=moment)
     for each in reversion.kept:
         say(f"kept: {laid_line(each)}")
     for stranded in reversion.stranded:

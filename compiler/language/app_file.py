@@ -29,12 +29,14 @@ from compiler.language.words import (
     TRUTH,
     VERSION,
     choice,
+    integer_word,
     name_word,
     version_key,
 )
 from compiler.plan import Comparison, State, Upgrade
 
 MOST_INFO_BYTES = 4096
+MOST_SEATS = 10_000_000
 
 _ID = name_word("an id such as 2021000000000001")
 _RULE_NAME = name_word("the name of a rule")
@@ -119,14 +121,29 @@ def _audience(fields: Fields, faults: Faults) -> AudienceDraft:
         fields.get("not_lists", ()),
         fields.get("percent"),
         fields.get("by"),
+        fields.get("first"),
+        fields.get("until"),
+        fields.get("pace"),
     )
     if not fields.spans and not fields.refused:
         faults.error(fields.span, "This audience names nobody. Write everyone, lists or percent.")
-    elif found.by is not None and "percent" not in fields.spans:
+    elif found.by is not None and not {"percent", "first"} & fields.spans.keys():
         faults.warning(
             fields.spans["by"],
-            'Without percent, by changes nothing. Add percent, or delete "by".',
+            'Without percent or first, by changes nothing. Add one of them, or delete "by".',
         )
+    for name, other, example in (
+        ("first", "until", "until: 2026-11-29T00:00:00+08:00"),
+        ("until", "first", "first: 10000"),
+        ("pace", "first", "first: 10000"),
+    ):
+        if name in fields.spans and other not in fields.spans:
+            faults.error(
+                fields.spans[name],
+                f"{name} is part of a window, which needs {other} too. Add {quote(example)}, or "
+                f"delete {name}.",
+            )
+            break
     return found
 
 
@@ -134,7 +151,7 @@ def _everyone(text: str) -> AudienceDraft:
     if text != "everyone":
         raise RefusalError(
             f"{quote(text)} is no audience. Write everyone, {{lists: [staff]}}, "
-            "{not_lists: [staff]} or {percent: 12.5}."
+            "{not_lists: [staff]}, {percent: 12.5} or {first: 10000, until: TIME}."
         )
     return AudienceDraft()
 
@@ -152,7 +169,7 @@ AUDIENCE_KEYS = {
     ),
     "by": Key(
         Placed(choice("device", "user")),
-        "Whom percent counts: the device id, else the user id (device); or the user id.",
+        "Whom percent and first count: the device id, else the user id (device); or the user id.",
     ),
 }
 
@@ -160,7 +177,18 @@ AUDIENCE = Either(
     EVERYONE,
     Record(
         "An audience",
-        {**AUDIENCE_KEYS},
+        {
+            **AUDIENCE_KEYS,
+            "first": Key(
+                Placed(integer_word(1, MOST_SEATS, "a whole number from 1 to 10000000")),
+                "A window: so many subjects get a seat, those that come first; needs until.",
+            ),
+            "until": Key(Placed(TIME), "From this second on nobody else gets a seat."),
+            "pace": Key(
+                Placed(choice("linear")),
+                "linear: the seats open evenly from the release's starts to until.",
+            ),
+        },
         _audience,
         later.IN_AUDIENCE,
         {"minProperties": 1},
@@ -174,14 +202,33 @@ WHEN = Key(
 )
 
 
+def _check_window(
+    audience: AudienceDraft, starts: Located[int] | None, given: bool, faults: Faults
+) -> None:
+    """Hold a window to its release's `starts`, which may be `given` and yet not readable."""
+    if audience.pace is not None and not given:
+        faults.error(
+            audience.pace.span,
+            "A pace begins when the release starts, and this release does not say when. Add "
+            '"starts: 2026-11-23T09:00:00+08:00" to the release, or delete pace.',
+        )
+    if starts and audience.until and audience.until.value <= starts.value:
+        faults.error(
+            audience.until.span,
+            "This window is over before the release starts. Write a later time.",
+        )
+
+
 def _release(fields: Fields, faults: Faults) -> ReleaseDraft:
     starts, ends = fields.get("starts"), fields.get("ends")
     if starts and ends and ends.value <= starts.value:
         faults.error(ends.span, "This release ends before it starts. Write a later time.")
+    audience = fields.get("audience", AudienceDraft())
+    _check_window(audience, starts, "starts" in fields.spans, faults)
     return ReleaseDraft(
         fields.get("id"),
         fields.get("package"),
-        fields.get("audience", AudienceDraft()),
+        audience,
         fields.get("when", ()),
         Upgrade[fields.get("upgrade", "silent").upper()],
         State(fields.get("state", "live")),

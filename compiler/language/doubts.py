@@ -85,6 +85,13 @@ def _doubt_release(release: ReleaseDraft, rules: Rules, faults: Faults, now: int
             f"Release {quote(release.id.value)} is over already. Write a later time, or set "
             "state: ended.",
         )
+    until = release.audience.until
+    if until is not None and until.value <= now:
+        faults.warning(
+            until.span,
+            f"The window of {quote(release.id.value)} is over: nobody else gets a seat, and who "
+            "has one keeps it. Write a later time, or set state: ended.",
+        )
     if release.audience.percent is not None and release.audience.percent.value == 0:
         faults.warning(
             release.audience.percent.span,

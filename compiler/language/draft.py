@@ -38,6 +38,9 @@ class AudienceDraft:
     not_lists: tuple[Name, ...] = ()
     percent: Located[int | tuple[Step, ...]] | None = None
     by: Name | None = None
+    first: Located[int] | None = None
+    until: Located[int] | None = None
+    pace: Name | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,14 @@ from typing import Any
 from compiler.diagnostic import Diagnostic
 from compiler.language.app_file import APP
 from compiler.language.checker import LISTS_FILE, RULES_FILE, Records, check
-from compiler.language.draft import AppDraft, Draft, PackageDraft, ReleaseDraft, file_span
+from compiler.language.draft import (
+    AppDraft,
+    AudienceDraft,
+    Draft,
+    PackageDraft,
+    ReleaseDraft,
+    file_span,
+)
 from compiler.language.encryption import check_encryption
 from compiler.language.faults import Faults, nearest
 from compiler.language.package_record import RECORD, written_record
@@ -32,7 +39,7 @@ from compiler.language.switch_file import SWITCHES
 from compiler.language.switch_names import plan_audience, plan_switch
 from compiler.language.tree import parse
 from compiler.language.words import is_name, version_key
-from compiler.plan import App, Package, Plan, Release
+from compiler.plan import App, Package, Plan, Release, Window
 
 WORKSPACE_FILE = "workspace.yaml"
 SWITCHES_FILE = "switches.yaml"
@@ -216,6 +223,12 @@ def _package(app: str, draft: PackageDraft, records: Records) -> Package:
     )
 
 
+def _window(draft: AudienceDraft) -> Window | None:
+    if draft.first is None or draft.until is None:
+        return None
+    return Window(draft.first.value, draft.until.value, linear=draft.pace is not None)
+
+
 def _release(app: AppDraft, draft: ReleaseDraft, rules: Rules) -> Release:
     package = app.offered(draft)
     assert draft.id is not None
@@ -223,7 +236,7 @@ def _release(app: AppDraft, draft: ReleaseDraft, rules: Rules) -> Release:
     return Release(
         draft.id.value,
         package.version.value,
-        plan_audience(draft.audience),
+        replace(plan_audience(draft.audience), window=_window(draft.audience)),
         flattened(draft, rules),
         draft.upgrade,
         draft.state,

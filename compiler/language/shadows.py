@@ -88,7 +88,9 @@ def _candidates(app: AppDraft, rules: Rules, now: int) -> Iterator[_Candidate]:
 
 
 def _reaches_all(audience: AudienceDraft) -> bool:
-    """Tell whether no percentage narrows it; percentages of two releases are independent."""
+    """Tell whether neither percentage nor window narrows it; those of two are independent."""
+    if audience.first is not None:
+        return False
     return audience.percent is None or audience.percent.value == _EVERYBODY
 
 

@@ -60,6 +60,16 @@ def _check_same_as(named: SameAsDraft, draft: Draft, faults: Faults) -> None:
             named.release.span,
             f"There is no release {quote(named.release.value)}. {mend} to {app.file}.",
         )
+        return
+    release = next(
+        each for each in app.releases if each.id and each.id.value == named.release.value
+    )
+    if release.audience.first is not None:
+        faults.error(
+            named.release.span,
+            f"Release {quote(named.release.value)} has a time window, and a switch seats nobody. "
+            "Name another release, or write percent or lists.",
+        )
 
 
 def find_app(name: str, apps: Sequence[AppDraft]) -> AppDraft | None:

@@ -63,8 +63,11 @@ def build_membership(
     lists: Iterable[tuple[str, str, bytes]],
     progress: Progress = quiet,
     blobs: MutableMapping[bytes, bytes] | None = None,
+    hashed: Iterable[tuple[str, Hashes]] = (),
 ) -> MembershipImage:
     """Build the table from (name, kind of id, ListIds.text) of every list, in any order.
+
+    `hashed` are lists whose ids are known by their hashes alone: the seats of frozen windows.
 
     `lists` may be a generator, so that one text is in memory at a time; the table's blobs are
     put into `blobs`, if given. Raises PlanError when the ids are on more than MAX_SETS different
@@ -79,6 +82,9 @@ def build_membership(
             rows.add(block, owner)
             progress("lists: ids hashed", rows.count, 0)
         del text  # before the next one is read
+    for name, seats in hashed:
+        rows.add(seats, len(names))
+        names.append(name)
     hashes, indexes, found = rows.merge(progress)
     ordered = sorted(names)
     places = [ordered.index(name) for name in names]

@@ -1,11 +1,13 @@
 """What a push does with the live epoch's overrides: it is compiled under them.
 
-None is lifted silently: it stays, or ends because the plan says the same or the operator takes
-what the plan says. A plan that has changed the very value overridden is refused.
+So it is with time windows that are frozen, where it was compiled without a look at them.
+
+No override is lifted silently: it stays, or ends because the plan says the same or the operator
+takes what the plan says. A plan that has changed the very value overridden is refused.
 """
 
 from collections import ChainMap
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -27,6 +29,8 @@ from compiler.overrides import (
 from compiler.plan import Plan, percent_text
 from compiler.publication.epoch import Publication, Reader
 from compiler.refusal import Refused
+from compiler.storage.spool import Spool
+from compiler.windows import Frozen
 from gateway.layout import Override
 
 
@@ -56,18 +60,23 @@ class Carried:
 
 
 def carry(
-    image: Image, live: Publication | None, blob: Reader, take: Collection[str] = ()
+    image: Image,
+    live: Publication | None,
+    blob: Reader,
+    take: Collection[str] = (),
+    frozen: Mapping[str, Frozen] | None = None,
 ) -> Carried:
     """Lay the live epoch's overrides over an image that was compiled without them.
 
-    `blob` reads the live epoch; `take` names overrides that are to end, as `--take-plan` does.
-    Contested ones are laid over too. Raises Refused for a name in `take` that is overridden by
+    `blob` reads the live epoch; `take` names overrides that are to end, as `--take-plan` does;
+    `frozen` has the seats of the windows that are to be frozen, if the image does not say it.
+    Contested overrides are laid over too. Raises Refused for a name in `take` that is overridden by
     nothing, PlanError and what `blob` raises.
     """
     overrides = live.tree["overrides"] if live is not None else []
     if live is None or not overrides:
         _refuse_unknown(take, overrides, None)
-        return Carried(image, Settlement())
+        return Carried(_relaid(image, (), frozen), Settlement())
     apps = {each["app"] for each in overrides if each["app"]}
     plan = read_plan(image.tree, image.blobs.__getitem__, apps)
     _refuse_unknown(take, overrides, plan)
@@ -76,11 +85,16 @@ def carry(
         before = read_plan(live.tree, blob, apps)
     settlement = settle(before, plan, overrides, take)
     kept = [*settlement.kept, *(each.override for each in settlement.contested)]
-    if not kept:
-        return Carried(image, settlement, plan)
-    relaid = relay_image(image.contents, image.tree, image.blobs.__getitem__, kept)
-    blobs = ChainMap(relaid.blobs, image.blobs)
-    return Carried(replace(relaid, blobs=blobs), settlement, plan)
+    return Carried(_relaid(image, kept, frozen), settlement, plan)
+
+
+def _relaid(image: Image, kept: Sequence[Override], frozen: Mapping[str, Frozen] | None) -> Image:
+    if not kept and not frozen:
+        return image
+    relaid = relay_image(
+        image.contents, image.tree, image.blobs.__getitem__, kept, frozen, blobs=Spool()
+    )
+    return replace(relaid, blobs=ChainMap(relaid.blobs, image.blobs))
 
 
 def contest(contested: Collection[Contested]) -> str:
@@ -96,8 +110,18 @@ def contest(contested: Collection[Contested]) -> str:
 
 
 def only_overridden(before: Publication, after: Publication) -> bool:
-    """Tell whether two epochs publish the same plan under other overrides."""
-    return {**before.tree, "overrides": []} == {**after.tree, "overrides": []}
+    """Tell whether two epochs publish the same plan and frozen windows under other overrides."""
+    one, other = (
+        {
+            **each.tree,
+            "overrides": [],
+            "windows": {
+                name: {**window, "state": ""} for name, window in each.tree["windows"].items()
+            },
+        }
+        for each in (before, after)
+    )
+    return one == other
 
 
 def _refuse_unknown(

@@ -14,7 +14,7 @@ from compiler.publication.epoch import shown_time
 
 T = TypeVar("T")
 
-_AUDIENCE_KNOWN = ("lists", "not_lists", "basis_points", "by_user", "ramp")
+_AUDIENCE_KNOWN = ("lists", "not_lists", "basis_points", "by_user", "ramp", "window")
 
 
 class Kind(StrEnum):
@@ -142,6 +142,10 @@ def _audience(audience: Audience) -> str:
             for step in audience.ramp
         )
         parts.append(f"{', '.join(steps)}{by}")
+    if audience.window is not None:
+        until = shown_time(audience.window.until)
+        pace = " at a linear pace" if audience.window.linear else ""
+        parts.append(f"first {audience.window.first:,} until {until}{pace}{by}")
     # A field that is not known here yet still shows that it differs.
     parts += [
         f"{field.name} {getattr(audience, field.name)}"

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from compiler.lists.stored_list import read_stored_list
 from compiler.progress import Progress, quiet
+from compiler.publication import windows
 from compiler.publication.epoch import (
     Publication,
     bucket_digests,
@@ -106,7 +107,8 @@ class _Collection:
         ]
         if dry_run:
             size = sum(blob.size for blob in garbage)
-            return Collected(len(kept.epochs), kept.oldest, len(garbage), size, len(keys))
+            count = len(keys) + windows.collect(self.mirror, self._windows(), dry_run=True)
+            return Collected(len(kept.epochs), kept.oldest, len(garbage), size, count)
         # Said first: a chain that a killed gc has cut is told from a damaged one.
         if kept.oldest > oldest_kept(self.store):
             self.store.put_named(COLLECTED, str(kept.oldest).encode())
@@ -120,6 +122,7 @@ class _Collection:
             kept, count = self._delete_keys(group, kept)
             gone += count
             self.progress("Redis: keys", gone, len(keys))
+        gone += windows.collect(self.mirror, self._windows(), dry_run=False)
         self.mirror.forget_gateways(self.now - NAMES_SECONDS)
         return Collected(len(kept.epochs), kept.oldest, blobs, size, gone)
 
@@ -149,6 +152,14 @@ class _Collection:
         return _Kept(
             live, oldest, frozenset(epochs), frozenset(stored), frozenset(blobs), frozenset(buckets)
         )
+
+    def _windows(self) -> list[windows.Windows]:
+        """Give the windows of the live epoch, the one before it, and those that are served."""
+        live = read_live(self.store, self.mirror, self.workspace)
+        assert live is not None
+        others = {each.digest for each in running_gateways(self.mirror, self.now)}
+        found = [self._if_whole(each) for each in {*others, live.epoch["previous"]} - {b""}]
+        return [live.tree["windows"], *(each.tree["windows"] for each in found if each)]
 
     def _read(self, digest: bytes) -> Publication:
         return read_publication(digest, self.store.get_blob)

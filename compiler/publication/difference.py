@@ -6,7 +6,7 @@ those that changed, because contents and plan trees name everything by digest.
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from compiler.language.reading import read_files
 from compiler.overrides import in_order, in_words, named, place_of
@@ -34,6 +34,7 @@ _EMPTY: layout.Tree = {
     "lists": {},
     "patches": {},
     "overrides": [],
+    "windows": {},
 }
 
 
@@ -55,12 +56,12 @@ class Difference:
     settings: tuple[Change, ...] = ()
     overrides: tuple[Change, ...] = ()
     patches: tuple[Change, ...] = ()
+    windows: tuple[Change, ...] = ()
     files: tuple[Change, ...] = ()
     switches: tuple[Change, ...] = ()
 
     def __bool__(self) -> bool:
-        parts = (self.apps, self.lists, self.settings, self.switches)
-        return any((*parts, self.overrides, self.patches, self.files))
+        return any(getattr(self, each.name) for each in fields(self))
 
 
 def compare(before: Publication | None, after: Publication, blob: Reader) -> Difference:
@@ -89,6 +90,7 @@ def compare_sides(before: Side | None, after: Side) -> Difference:
         tuple(changed_settings(old.workspace if old else None, new.workspace)),
         overrides,
         tuple(_changed_patches(before, after)),
+        tuple(_changed_windows(tree, after.tree)),
         switches=tuple(changed_switches(old.switches if old else (), new.switches)),
     )
     return found or Difference(files=files)
@@ -105,7 +107,12 @@ def shown(difference: Difference, most: int | None = APPS_SHOWN) -> str:
     if most is not None and len(difference.apps) > most:
         lines.append(f"… and {len(difference.apps) - most:,} more apps")
     lines += [_line(each) for each in difference.switches]
-    others = (*difference.overrides, *difference.patches, *difference.files)
+    others = (
+        *difference.overrides,
+        *difference.patches,
+        *difference.windows,
+        *difference.files,
+    )
     lines += [_line(each) for each in others]
     return "\n".join(lines) or "nothing differs"
 
@@ -127,6 +134,7 @@ def summary(difference: Difference) -> str:
     parts += [f"{each.kind}switch {each.name}" for each in difference.switches[:_NAMED]]
     parts += [f"{each.kind}{each.name} {'; '.join(each.details)}" for each in difference.overrides]
     parts += [f"{each.kind}patches of {each.name}" for each in difference.patches[:_NAMED]]
+    parts += [f"window {each.name} {'; '.join(each.details)}" for each in difference.windows]
     parts += [f"{each.kind}{each.name}" for each in difference.files[:_NAMED]]
     return "; ".join(parts) or "nothing differs"
 
@@ -155,6 +163,15 @@ def _changed_overrides(old: layout.Tree, new: layout.Tree) -> Iterator[Change]:
             named(each),
             (" → ".join(said),),
         )
+
+
+def _changed_windows(old: layout.Tree, new: layout.Tree) -> Iterator[Change]:
+    """Tell the windows that have been frozen, or opened again."""
+    for name, window in sorted(new["windows"].items()):
+        frozen = name in old["windows"] and bool(old["windows"][name]["seats"])
+        if bool(window["seats"]) is not frozen:
+            said = f"frozen with {window['count']:,} seats" if window["seats"] else "open again"
+            yield Change(Kind.CHANGED, "window", name, (said,))
 
 
 def _changed_patches(before: Side | None, after: Side) -> Iterator[Change]:

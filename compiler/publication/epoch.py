@@ -1,13 +1,15 @@
 """One epoch as the commands see it, and the names of all that it needs.
 
 the store needs   everything but the buckets, which lie in its packs
-Redis needs       everything but packs, patches and the lists' ids, and the buckets
+Redis needs       everything but packs, patches, the lists' ids and the seats of frozen windows,
+                  and the buckets
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from compiler.windows import frozen_of
 from gateway import layout
 from gateway.errors import FormatError
 
@@ -79,6 +81,7 @@ def published_digests(contents: layout.Contents, tree: layout.Tree) -> set[bytes
     found = mirrored_digests(contents, tree)
     found.update(each["digest"] for each in tree["lists"].values())
     found.update(tree["patches"].values())
+    found.update(each["seats"] for each in frozen_of(tree["windows"]).values())
     membership = contents["membership"]
     if membership is not None:
         found.update(membership["packs"])

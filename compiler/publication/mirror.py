@@ -75,20 +75,20 @@ class Mirror:
     def absent(self, keys: Iterable[str]) -> Iterator[str]:
         """Give those of the keys that are not there."""
         for batch in batches(keys, BATCH_KEYS):
-            found = self._pipeline(("EXISTS", key) for key in batch)
+            found = self.pipeline(("EXISTS", key) for key in batch)
             yield from (key for key, there in zip(batch, found, strict=True) if not there)
 
     def get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
         """Read keys: each with its value, or None."""
         for batch in batches(keys, BATCH_KEYS // 4):
-            found = self._pipeline(("GET", key) for key in batch)
+            found = self.pipeline(("GET", key) for key in batch)
             yield from zip(batch, found, strict=True)
 
     def put_many(self, items: Iterable[tuple[str, bytes]]) -> tuple[int, int]:
         """Write keys; give how many, and how many bytes their values have."""
         keys = size = 0
         for batch in _sized_batches(items):
-            self._pipeline((("SET", key, value) for key, value in batch))
+            self.pipeline((("SET", key, value) for key, value in batch))
             keys += len(batch)
             size += sum(len(value) for _, value in batch)
         return keys, size
@@ -96,7 +96,7 @@ class Mirror:
     def delete_many(self, keys: Iterable[str]) -> int:
         """Delete keys; give how many were there."""
         return sum(
-            sum(self._pipeline(("UNLINK", key) for key in batch))
+            sum(self.pipeline(("UNLINK", key) for key in batch))
             for batch in batches(keys, BATCH_KEYS)
         )
 
@@ -108,20 +108,33 @@ class Mirror:
     def numbers(self, keys: Iterable[str]) -> Iterator[tuple[str, dict[str, int]]]:
         """Read hashes of numbers: each key with its numbers by name."""
         for batch in batches(keys, BATCH_KEYS):
-            found = self._pipeline(("HGETALL", key) for key in batch)
+            found = self.pipeline(("HGETALL", key) for key in batch)
             for key, fields in zip(batch, found, strict=True):
                 yield key, {name.decode(): int(number) for name, number in fields.items()}
 
     def distinct(self, keys: Iterable[str]) -> Iterator[tuple[str, int]]:
         """Estimate how many distinct subjects were added to each HyperLogLog, to 1 % or so."""
         for batch in batches(keys, BATCH_KEYS):
-            yield from zip(batch, self._pipeline(("PFCOUNT", key) for key in batch), strict=True)
+            yield from zip(batch, self.pipeline(("PFCOUNT", key) for key in batch), strict=True)
 
     def every(self, kind: str) -> Iterator[str]:
         """Give all keys of a kind (`blob` or `bucket`), perhaps one twice."""
+        return self.scan(self.keys.every(kind))
+
+    def scan(self, pattern: str) -> Iterator[str]:
+        """Give all keys that fit a pattern, perhaps one twice."""
         with self._asking():
-            for key in self._link.scan_iter(match=self.keys.every(kind), count=1000):
+            for key in self._link.scan_iter(match=pattern, count=1000):
                 yield key.decode()
+
+    def script(self, script: str, key: str, *arguments: str | int) -> Any:
+        """Run a script on one key, and on others of its hash tag."""
+        with self._asking():
+            return self._link.eval(script, 1, key, *arguments)
+
+    def now(self) -> int:
+        """Ask for Redis's second; of a Cluster's nodes the one that has the pointer's slot."""
+        return int(self.script("return redis.call('TIME')[1]", self.keys.live))
 
     def announced(self, since: float) -> list[tuple[str, bytes]]:
         """Give name and announcement of every gateway whose announcement has not expired.
@@ -164,7 +177,8 @@ class Mirror:
                 if self._link.info("replication", **place).get("connected_slaves"):
                     self._link.execute_command("WAIT", 1, REPLICATION_MS, **place)
 
-    def _pipeline(self, commands: Iterable[tuple[Any, ...]]) -> list[Any]:
+    def pipeline(self, commands: Iterable[tuple[Any, ...]]) -> list[Any]:
+        """Run commands of one key each; give their answers."""
         with self._asking():
             pipeline = self._link.pipeline(transaction=False)
             for command in commands:

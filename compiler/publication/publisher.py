@@ -3,11 +3,13 @@
     1  refuse what may not be published (freshness.py, versions.py, gateways.py)
     2  the image's blobs and the signed epoch to the store, those that the live epoch lacks
     3  the same to Redis, with the buckets; then look that everything is there
-    4  move Redis's pointer, if it still is the one that was read before 1: the commit point
-    5  look again, as a `gc` may have run; the ledger and the store's `live`; a notice
+    4  make the records of new time windows, and hold in those that are to seat fewer (windows.py)
+    5  move Redis's pointer, if it still is the one that was read before 1: the commit point
+    6  look again, as a `gc` may have run; the ledger and the store's `live`; the windows that are
+       to seat more; a notice
 
-Killed before 4, a push leaves the old epoch served and only some blobs that gc will find; killed
-after 4, the next command does what is left of 5 (live.py).
+Killed before 5, a push leaves the old epoch served and only some blobs that gc will find; killed
+after 5, the next command does what is left of 6 (live.py; windows: the next push).
 """
 
 from collections.abc import Iterable, Iterator
@@ -16,6 +18,7 @@ from dataclasses import dataclass, replace
 
 from compiler.image import Image
 from compiler.progress import Progress, quiet
+from compiler.publication import windows
 from compiler.publication.checkout import Checkout
 from compiler.publication.difference import compare, shown
 from compiler.publication.epoch import (
@@ -110,6 +113,7 @@ def publish(
         raise replace(push, live=onto).lost(live.pointer)
     if live is not None and live.epoch["contents"] == image.root:
         written = push.write(live.digest)
+        windows.settle(mirror, store.get_blob)
         return _published(live.number, live.digest, written, already=True)
     check_base(live, checkout, base, force=force)
     check_shrink(live, image.tree, allow_shrink=allow_shrink)
@@ -181,14 +185,22 @@ class _Push:
         written = self.write(digest, blob)
         old = self.live.pointer if self.live is not None else None
         new = layout.encode_pointer(epoch["number"], digest)
-        found = self.mirror.swap_pointer(old, new, epoch["number"])
-        if found != new:
-            raise self.lost(found)
+        before = self.live.tree["windows"] if self.live is not None else {}
+        try:
+            windows.prepare(self.mirror, before, self.image.tree["windows"], self.store.get_blob)
+            found = self.mirror.swap_pointer(old, new, epoch["number"])
+            if found != new:
+                raise self.lost(found)
+        except Refused:
+            with suppress(StoreError, FormatError):  # else the next publication does it
+                windows.settle(self.mirror, self.store.get_blob)
+            raise
         try:
             self.write(digest, blob)
             ours = Publication(digest, epoch, self.image.contents, self.image.tree)
             known = [ours] if self.live is None else [self.live, ours]
             settle(self.store, self.mirror, self.workspace, known)
+            windows.settle(self.mirror, self.store.get_blob, known)
         except (StoreError, FormatError) as fault:
             raise StoreError(
                 f"Epoch {epoch['number']} is live, but not all of the work after that is done: "

@@ -3,10 +3,10 @@
 Every override of the live epoch is laid over E's plan, also one that E's plan says itself: the
 next push is made from a plan that knows nothing of E. E's own overrides are gone. And a version
 that the live plan withdraws stays withdrawn, as does one that was withdrawn after E and has
-vanished from the plan since.
+vanished from the plan since. Whoever has been seated in a time window since keeps the seat.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from compiler.carried_plan import read_plan
@@ -18,10 +18,13 @@ from compiler.publication.change import Change, changed_settings
 from compiler.publication.epoch import Publication, Reader, read_publication, stored_digests
 from compiler.publication.freshness import withdrawn_keys
 from compiler.publication.history import End, find_epoch, walk
+from compiler.publication.mirror import Mirror
 from compiler.publication.stranding import strandings
+from compiler.publication.windows import carry_over
 from compiler.refusal import Refused
 from compiler.storage.spool import Spool
 from compiler.storage.store import Store
+from compiler.windows import Frozen
 from gateway import layout
 from gateway.version import VersionKey, parse_version
 
@@ -55,7 +58,9 @@ class Reversion:
     hosts: tuple[str, ...] = ()
 
 
-def prepare_revert(store: Store, live: Publication, number: int, *, now: int) -> Reversion:
+def prepare_revert(
+    store: Store, mirror: Mirror, live: Publication, number: int, *, now: int
+) -> Reversion:
     """Build the image that `revert number` publishes; `now` is in Unix seconds.
 
     Publish it with `force=True` and `commit=live.epoch["commit"]`: it stands on no checkout, and
@@ -67,7 +72,9 @@ def prepare_revert(store: Store, live: Publication, number: int, *, now: int) ->
     source = find_epoch(store, live.digest, number)
     plan = _plan(source, store.get_blob)
     overrides = _overrides(store, live, source, plan)
-    image = _relaid(store, source, overrides)
+    wanted = source.tree["windows"]  # whoever was seated since keeps the seat
+    frozen = carry_over(mirror, {**wanted, **live.tree["windows"]}, wanted, store.get_blob)
+    image = _relaid(store, source, overrides, frozen)
     was = _plan(live, store.get_blob)
     stranded = tuple(_stranded(was, plan)) if plan else ()
     keys = _changed_keys(was, plan) if was and plan else None
@@ -89,11 +96,18 @@ def _hosts(plan: Plan | None, overrides: list[layout.Override], now: int) -> lis
     ]
 
 
-def _relaid(store: Store, source: Publication, overrides: list[layout.Override]) -> Image:
+def _relaid(
+    store: Store,
+    source: Publication,
+    overrides: list[layout.Override],
+    frozen: Mapping[str, Frozen],
+) -> Image:
     """Lay the overrides over E, with all of its blobs: a `gc` may run, Redis may lack some."""
     blobs = Spool()
     blobs.update(store.get_blobs(stored_digests(source) - {source.digest}))
-    image = relay_image(source.contents, source.tree, blobs.__getitem__, overrides)
+    image = relay_image(
+        source.contents, source.tree, blobs.__getitem__, overrides, frozen, blobs=Spool()
+    )
     blobs.update(image.blobs)
     return replace(image, blobs=blobs)
 
