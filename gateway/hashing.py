@@ -5,7 +5,7 @@ One 64-bit hash (XXH3) is taken of each id that a check carries; every use proje
     h * buckets >> 64  the hashed bucket of the allowlists (gateway/membership.py)
     h * 10000 >> 64    the percent bucket, 0 to 9,999
     bits 0..31         the spread of `check_after`
-    bits 0..23         the pattern of bits in the allowlists' filter (layout.filter_pattern)
+    bits 0..23         the pattern of bits in the allowlists' filter (bucket_layout.filter_pattern)
 
 The seed is drawn from the workspace and the kind of id, so that a user and a device of one name
 differ, and so do two workspaces. Known-answer vectors stand in tests/test_hashing.py: a change

@@ -36,7 +36,8 @@ cell 2i+1 for the value b[i] itself, cell 2i for values between b[i-1] and b[i].
 half-open instead: n bounds and n+1 cells, cell i for b[i-1] <= second < b[i].
 
 The bucket of a hash is (hash * buckets) >> 64, so that bucket j begins with the hash
-ceil(j * 2**64 / buckets). A reader takes any count of buckets; `bucket_count` says which is chosen.
+ceil(j * 2**64 / buckets). A reader takes any count of buckets;
+bucket_layout.py chooses.
 
 Shard (H): for each of its buckets 16 bytes of digest, then for each of its buckets FILTER_WORDS
 little-endian 64-bit words of the filter. All zeros as a digest says that the bucket is empty and
@@ -69,7 +70,6 @@ number). A change of fields or of a hash makes a new one; a gateway reads it and
 
 import hashlib
 import struct
-from collections.abc import Iterable
 from typing import Any, TypedDict, cast
 
 import msgpack
@@ -84,7 +84,6 @@ FORMATS = (1,)
 
 _HEAD = struct.Struct(">4sBBHQ")
 _MAGIC = b"TGD1"
-_PACK_LENGTH = struct.Struct(">I")
 
 DIGEST_BYTES = 32
 BUCKET_DIGEST_BYTES = 16
@@ -93,8 +92,6 @@ FILTER_WORDS = 32
 """Words of the filter for a bucket: 6.5 ids a word at most, so under 2 % of strangers pass."""
 SHARD_BUCKETS = 240
 """A full shard is just under 64 KiB, a size that Redis's allocator hands out without waste."""
-BUCKET_IDS = 208
-"""A bucket holds at most this many ids on average, and over four fifths of it (from 5 buckets)."""
 MAX_BUCKETS = 1 << 27
 """So that filter words are numbered in 32 bits; at 208 ids each, 27 thousand million ids."""
 MAX_NUMBER_BITS = 32
@@ -573,52 +570,6 @@ def view_shard(blob: Blob) -> tuple[memoryview, memoryview]:
         raise FormatError(f"a shard of {len(payload)} payload bytes holds no whole buckets")
     border = count * BUCKET_DIGEST_BYTES
     return payload[:border], payload[border:]
-
-
-def encode_pack(buckets: Iterable[bytes]) -> bytes:
-    """Join the buckets of a shard for the store."""
-    return b"".join(_PACK_LENGTH.pack(len(bucket)) + bucket for bucket in buckets)
-
-
-def decode_pack(pack: bytes) -> list[bytes]:
-    """Split a pack into its buckets. Raises FormatError."""
-    buckets, at = [], 0
-    while at < len(pack):
-        start = at + _PACK_LENGTH.size
-        if start > len(pack):
-            raise FormatError("a pack of buckets is cut short")
-        at = start + _PACK_LENGTH.unpack_from(pack, start - _PACK_LENGTH.size)[0]
-        if at > len(pack):
-            raise FormatError("a pack of buckets is cut short")
-        buckets.append(pack[start:at])
-    return buckets
-
-
-def bucket_count(ids: int) -> int:
-    """Choose how many buckets so many ids get: the least of 1, 2, 3 and s * 2**k, s from 4 to 7.
-
-    The count moves in such steps because each step changes every bucket.
-    """
-    least = max(1, -(-ids // BUCKET_IDS))
-    shift = max(0, least.bit_length() - 3)
-    return -(-least >> shift) << shift
-
-
-def remainder_bits(buckets: int) -> int:
-    """Tell how many low bits of an id's hash a bucket keeps: 64 - floor(log2 buckets).
-
-    They are enough: two hashes of one bucket differ by less than 2**64 / buckets, and that is at
-    most 2**(64 - floor(log2 buckets)), so that equal low bits mean equal hashes.
-    """
-    return 65 - buckets.bit_length()
-
-
-_PAIRS = tuple((1 << (slot & 63)) | (1 << (slot >> 6)) for slot in range(4096))
-
-
-def filter_pattern(hashed: int) -> int:
-    """Give the bits, four at most, that an id sets in its word of the filter."""
-    return _PAIRS[hashed & 4095] | _PAIRS[(hashed >> 12) & 4095]
 
 
 def encode_pointer(number: int, digest: bytes) -> bytes:

@@ -19,7 +19,7 @@ from operator import lt
 
 import re2
 
-from gateway import layout
+from gateway import bucket_layout, layout
 from gateway.errors import FormatError
 from gateway.hashing import filter_pattern, scaled
 
@@ -67,7 +67,7 @@ class MembershipTable:
         self._word_count = self._buckets * layout.FILTER_WORDS
         self._load_shards(shards)
         self._number_bits = sets["number_bits"]
-        remainder_bits = layout.remainder_bits(self._buckets)
+        remainder_bits = bucket_layout.remainder_bits(self._buckets)
         self._entry, rest = divmod(remainder_bits + self._number_bits, 8)
         if not 0 < self._number_bits <= layout.MAX_NUMBER_BITS or rest:
             raise FormatError(

@@ -21,7 +21,7 @@ from typing import Any
 
 import gateway.quick
 from compiler.compilation import compile_folder
-from gateway import layout
+from gateway import bucket_layout, layout
 from gateway.answer import UNSAID, Status, offer, render
 from gateway.check import Check
 from gateway.config import read_config
@@ -93,7 +93,7 @@ def opened(workspace: str, apps: Sequence[plans.App], ids: int) -> tuple[Snapsho
     }
     contents = layout.decode(layout.Contents, blobs[image.root])
     packs = contents["membership"]["packs"] if contents["membership"] else []
-    buckets = [bucket for pack in packs for bucket in layout.decode_pack(blobs[pack])]
+    buckets = [bucket for pack in packs for bucket in bucket_layout.decode_pack(blobs[pack])]
     snapshot = build(b"", epoch, contents, blobs.__getitem__, None)
     return snapshot, {layout.bucket_digest(bucket): bucket for bucket in buckets}
 

@@ -7,7 +7,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from gateway import layout
+from gateway import bucket_layout, layout
 from gateway.hashing import id_hash, id_seed
 from gateway.keys import Keys
 from gateway.signing import PublicKey
@@ -149,18 +149,18 @@ def _membership(
 ) -> tuple[Any, dict[bytes, bytes]]:
     if not staff:
         return None, {}
-    assert layout.bucket_count(len(staff)) == 1, "these few ids are in one bucket"
+    assert bucket_layout.bucket_count(len(staff)) == 1, "these few ids are in one bucket"
     bucket = bucket_of(staff, workspace)
     words = [0] * layout.FILTER_WORDS
     seed = id_seed(workspace, "user")
     for user in staff:
         hashed = id_hash(user, seed)
-        words[hashed * layout.FILTER_WORDS >> 64] |= layout.filter_pattern(hashed)
+        words[hashed * layout.FILTER_WORDS >> 64] |= bucket_layout.filter_pattern(hashed)
     digest = layout.bucket_digest(bucket)
     packed = b"".join(word.to_bytes(8, "little") for word in words)
     shard = layout.encode_shard(digest, packed)
     blobs[layout.digest_of(shard)] = shard
-    pack = layout.encode_pack([bucket])
+    pack = bucket_layout.encode_pack([bucket])
     one, zero = (number.to_bytes(4, "little") for number in (1, 0))
     sets = {
         "number_bits": 8,

@@ -4,7 +4,7 @@ from random import Random
 from typing import Any
 
 from epochs import KEY, WORKSPACE, Made, public_key
-from gateway import layout
+from gateway import bucket_layout, layout
 
 FIRST_APP = 2021000000000001
 
@@ -98,7 +98,7 @@ def _membership(lists: list[str], shards: int, random: Random, keep: Any) -> Any
     buckets = shards * layout.SHARD_BUCKETS
     ones = b"".join(at.to_bytes(4, "little") for at in range(1, len(lists) + 1))
     sets = {
-        "number_bits": 8 - layout.remainder_bits(buckets) % 8 + 8,
+        "number_bits": 8 - bucket_layout.remainder_bits(buckets) % 8 + 8,
         "lists": lists,
         "numbers": ones,
         "ends": ones,

@@ -17,7 +17,7 @@ from compiler.overrides import lay_over
 from compiler.plan import Plan
 from compiler.reference import NO_SEATS, Memberships, Seats, real_id
 from compiler.windows import Frozen, freeze, window_name
-from gateway import layout
+from gateway import bucket_layout, layout
 from gateway.check import Check
 from gateway.hashing import id_hash, id_seed
 from gateway.request import parse_body
@@ -169,7 +169,7 @@ def open_plan(
     buckets = {
         layout.bucket_digest(bucket): bucket
         for pack in packs
-        for bucket in layout.decode_pack(image.blobs[pack])
+        for bucket in bucket_layout.decode_pack(image.blobs[pack])
     }
     snapshot = build(b"", epoch, contents, image.blobs.__getitem__, None)
     return Opened(plan, ids, snapshot, buckets, seated)

@@ -23,9 +23,14 @@ WEIGHTS = (0, 1, 1, 33, 50, 50, 100, 12.34, 9999999)
 @st.composite
 def _targeting(draw: Any, plan: Plan, names: list[str]) -> Targeting:
     audience = draw(st.just(Audience()) | plans.audiences)
-    releases = [(app.id, release.id) for app in plan.apps for release in app.releases]
+    releases = [
+        (app.id, release.id)
+        for app in plan.apps
+        for release in app.releases
+        if release.audience.window is None
+    ]
     same_as = None
-    if draw(st.integers(0, 3)) == 0:
+    if releases and draw(st.integers(0, 3)) == 0:
         same_as = ReleaseName(*draw(st.sampled_from(releases)))
         audience = Audience()
     conditions = draw(st.lists(plans.conditions(), max_size=draw(st.sampled_from((0, 0, 1, 2)))))

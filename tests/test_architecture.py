@@ -14,6 +14,7 @@ FORMAT = {
     "gateway.answer",
     "gateway.attribute",
     "gateway.blob_file",
+    "gateway.bucket_layout",
     "gateway.cdn",
     "gateway.check",
     "gateway.errors",

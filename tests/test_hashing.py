@@ -1,7 +1,7 @@
 """Known answers of the keyed hash: a change of any of them moves every rollout there is."""
 
+from gateway.bucket_layout import filter_pattern
 from gateway.hashing import id_hash, id_seed, percent_bucket, percent_key, percent_place
-from gateway.layout import filter_pattern
 
 
 def test_seeds_are_pinned() -> None:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway import blob_file, layout
+from gateway import blob_file, bucket_layout, layout
 from gateway.errors import FormatError
 
 DATA = Path(__file__).parent / "data"
@@ -278,11 +278,11 @@ def test_shards() -> None:
 @given(st.lists(st.binary(max_size=40), max_size=9))
 def test_packs_both_ways(buckets: list[bytes]) -> None:
     """A pack gives back its buckets, and any cut of it is refused or gives fewer."""
-    pack = layout.encode_pack(buckets)
-    assert layout.decode_pack(pack) == buckets
+    pack = bucket_layout.encode_pack(buckets)
+    assert bucket_layout.decode_pack(pack) == buckets
     if pack:
         with pytest.raises(FormatError, match="cut short"):
-            layout.decode_pack(pack + b"\0")
+            bucket_layout.decode_pack(pack + b"\0")
 
 
 @pytest.mark.parametrize("text", [b"", b"42", b"x:" + b"00" * 32, b"0:" + b"00" * 32, b"1:0011"])
@@ -327,17 +327,17 @@ def test_a_foreign_file_is_refused() -> None:
 )
 def test_the_number_of_buckets_is_settled(ids: int, buckets: int) -> None:
     """The number of buckets follows from the number of ids alone."""
-    assert layout.bucket_count(ids) == buckets
+    assert bucket_layout.bucket_count(ids) == buckets
 
 
-@given(st.integers(1, layout.MAX_BUCKETS * layout.BUCKET_IDS // 2))
+@given(st.integers(1, layout.MAX_BUCKETS * bucket_layout.BUCKET_IDS // 2))
 def test_buckets_are_filled_to_four_fifths(ids: int) -> None:
     """A bucket has at most BUCKET_IDS ids on average, over 4/5 of it; counts are s * 2**k."""
-    buckets = layout.bucket_count(ids)
+    buckets = bucket_layout.bucket_count(ids)
     assert buckets <= layout.MAX_BUCKETS
-    assert buckets * layout.BUCKET_IDS >= ids
+    assert buckets * bucket_layout.BUCKET_IDS >= ids
     if buckets > 4:
-        assert ids * 5 > buckets * layout.BUCKET_IDS * 4
+        assert ids * 5 > buckets * bucket_layout.BUCKET_IDS * 4
     while buckets > 7:
         assert buckets % 2 == 0
         buckets //= 2
@@ -349,5 +349,5 @@ def test_a_remainder_tells_the_hashes_of_a_bucket_apart(buckets: int, data: st.D
     bucket = data.draw(st.integers(0, buckets - 1))
     first, after = (-(-(each << 64) // buckets) for each in (bucket, bucket + 1))
     assert (first * buckets) >> 64 == ((after - 1) * buckets) >> 64 == bucket
-    assert after - first <= 1 << layout.remainder_bits(buckets)
-    assert layout.remainder_bits(1) == 64
+    assert after - first <= 1 << bucket_layout.remainder_bits(buckets)
+    assert bucket_layout.remainder_bits(1) == 64

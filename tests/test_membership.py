@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from compiler.diagnostic import PlanError
 from compiler.lists import buckets, hash_rows
 from compiler.lists.buckets import MembershipImage, bucket_pairs, build_membership
-from gateway import layout
+from gateway import bucket_layout, layout
 from gateway.errors import FormatError
 from gateway.hashing import id_hash, id_seed
 from gateway.membership import ExpressionLists, MembershipTable
@@ -121,18 +121,18 @@ def test_every_bucket_and_word_is_what_a_slow_reading_says(count: int) -> None:
     """Digests, remainders, set numbers and filter words agree with a plain loop over the ids."""
     image = build_membership("demo", [("all", "user", text_of(*map(str, range(count))))])
     hashes = sorted(id_hash(str(number), id_seed("demo", "user")) for number in range(count))
-    buckets = layout.bucket_count(count)
+    buckets = bucket_layout.bucket_count(count)
     (number,), bits = sets_by_number(sets_of(image)), sets_of(image)["number_bits"]
-    width = layout.remainder_bits(buckets) + bits
+    width = bucket_layout.remainder_bits(buckets) + bits
     rows: list[list[bytes]] = [[] for _ in range(buckets)]
     words = [0] * (layout.FILTER_WORDS * buckets)
     for hashed in hashes:
         entry = (hashed << bits | number) % (1 << width)
         rows[hashed * buckets >> 64].append(entry.to_bytes(width // 8, "big"))
-        words[hashed * buckets * layout.FILTER_WORDS >> 64] |= layout.filter_pattern(hashed)
+        words[hashed * buckets * layout.FILTER_WORDS >> 64] |= bucket_layout.filter_pattern(hashed)
     wanted = [b"".join(row) for row in rows]
     shards = [layout.decode_shard(image.blobs[digest]) for digest in image.membership["shards"]]
-    packs = [layout.decode_pack(image.blobs[digest]) for digest in image.membership["packs"]]
+    packs = [bucket_layout.decode_pack(image.blobs[digest]) for digest in image.membership["packs"]]
     assert [bucket for pack in packs for bucket in pack] == wanted
     found = b"".join(found for _, found in shards)
     assert list(np.frombuffer(found, "<u8")) == words
@@ -162,7 +162,7 @@ def test_the_ends_of_the_hash_space_are_found(monkeypatch: pytest.MonkeyPatch) -
         edges |= {first - 1, first}
     hashes = np.array(sorted(edges) + [h + 2**53 for h in range(85_000)], np.uint64)
     hashes.sort()
-    assert layout.bucket_count(len(hashes)) == buckets_wanted
+    assert bucket_layout.bucket_count(len(hashes)) == buckets_wanted
     monkeypatch.setattr(buckets, "_hash_ids", lambda text, seed: [hashes[::2], hashes[1::2]])
     image = build_membership("demo", [("staff", "user", b"")])
     table, by_digest = table_of(image), dict(image.buckets)
@@ -226,7 +226,7 @@ def test_a_remainder_across_two_ids_is_no_member() -> None:
 def test_the_last_bits_of_a_remainder_count() -> None:
     """Ids that differ only in remainder bits that share a byte with the set number are two ids."""
     membership: layout.Membership = {**ONE_BUCKET, "buckets": 3}
-    assert layout.remainder_bits(3) == 63
+    assert bucket_layout.remainder_bits(3) == 63
     numbers = {0b0: 5, 0b1: 511, 0b11: 0}
     bucket = b"".join((low << 9 | number).to_bytes(9, "big") for low, number in numbers.items())
     digests = layout.bucket_digest(bucket) + 2 * layout.EMPTY_BUCKET
@@ -374,7 +374,7 @@ def test_a_long_column_is_checked_to_its_end() -> None:
 @given(st.integers(0, 1 << 20), st.integers(1, layout.MAX_BUCKETS))
 def test_set_numbers_fill_the_last_byte(count: int, number: int) -> None:
     """Remainder and set number are whole bytes, as few as give each set 16 numbers."""
-    bits, kept = buckets._number_bits(count, number), layout.remainder_bits(number)
+    bits, kept = buckets._number_bits(count, number), bucket_layout.remainder_bits(number)
     assert (bits + kept) % 8 == 0
     assert 1 << bits >= 16 * max(count, 1)
     assert bits < 12 or 1 << (bits - 8) < 16 * max(count, 1)

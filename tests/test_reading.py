@@ -80,7 +80,7 @@ def test_the_printed_plan_as_printed() -> None:
 
 
 def test_the_printed_plan_value_by_value(tmp_path: Path) -> None:
-    """With that removed it is valid and says exactly this."""
+    """It says exactly this."""
     plan = plan_of(read_folder(design_plan(tmp_path / "plan"), now=NOW))
     assert plan.workspace == Workspace(
         "demo",

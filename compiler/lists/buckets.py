@@ -19,7 +19,7 @@ from xxhash import xxh3_64_intdigest
 from compiler.lists.hash_rows import Hashes, HashRows, firsts
 from compiler.lists.runs import blocks_of
 from compiler.progress import Progress, quiet
-from gateway import layout
+from gateway import bucket_layout, layout
 from gateway.errors import FormatError
 from gateway.hashing import id_seed
 
@@ -46,7 +46,7 @@ def bucket_pairs(shard: bytes, pack: bytes) -> Iterator[tuple[bytes, bytes]]:
     Raises FormatError when the pack is not the shard's.
     """
     digests, _ = layout.decode_shard(shard)
-    buckets = layout.decode_pack(pack)
+    buckets = bucket_layout.decode_pack(pack)
     size = layout.BUCKET_DIGEST_BYTES
     if len(buckets) * size != len(digests):
         raise FormatError(f"a pack of {len(buckets)} buckets is not that of its shard")
@@ -106,7 +106,7 @@ def _number_bits(sets: int, buckets: int) -> int:
     So the bits change when the sets outgrow a byte of the entry (which is 256 times later), or
     when the buckets double, which changes every bucket anyway.
     """
-    remainder = layout.remainder_bits(buckets)
+    remainder = bucket_layout.remainder_bits(buckets)
     needed = (max(sets, 1) * _SPARE - 1).bit_length()
     return needed + -(remainder + needed) % 8
 
@@ -153,7 +153,7 @@ def _encode(
     blobs: MutableMapping[bytes, bytes],
     progress: Progress,
 ) -> MembershipImage:
-    buckets = layout.bucket_count(len(hashes))
+    buckets = bucket_layout.bucket_count(len(hashes))
     bits = _number_bits(len(combinations), buckets)
     chosen = _number_sets([[names[at] for at in row] for row in combinations], bits)
     numbers = np.array(chosen, np.uint64)
@@ -204,7 +204,7 @@ def _encode_shard(
         starts = np.flatnonzero(firsts(in_words))
         words[in_words[starts].astype(np.int64)] = np.bitwise_or.reduceat(_patterns(hashes), starts)
     digests = b"".join(map(_digest, buckets))
-    return layout.encode_shard(digests, words.tobytes()), layout.encode_pack(buckets)
+    return layout.encode_shard(digests, words.tobytes()), bucket_layout.encode_pack(buckets)
 
 
 def _scaled(hashes: Hashes, count: int) -> Hashes:
@@ -223,7 +223,7 @@ def _entries(
     hashes: Hashes, numbers: Hashes, buckets: int, number_bits: int
 ) -> npt.NDArray[np.uint8]:
     """Write remainder and set number of every hash as one big-endian number: a row of bytes."""
-    kept = layout.remainder_bits(buckets)
+    kept = bucket_layout.remainder_bits(buckets)
     remainders = hashes & np.uint64((1 << kept) - 1)
     table = np.empty(len(hashes), [("high", ">u4"), ("low", ">u8")])
     table["high"] = remainders >> np.uint64(64 - number_bits)
@@ -233,7 +233,7 @@ def _entries(
 
 
 def _patterns(hashes: Hashes) -> Hashes:
-    """Give layout.filter_pattern of every hash."""
+    """Give bucket_layout.filter_pattern of every hash."""
     found = np.zeros(len(hashes), np.uint64)
     for shift in (0, 6, 12, 18):
         found |= np.uint64(1) << ((hashes >> np.uint64(shift)) & np.uint64(63))

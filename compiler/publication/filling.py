@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from compiler.progress import Progress, quiet
 from compiler.publication.epoch import shard_buckets
 from compiler.publication.mirror import Mirror, batches
-from gateway import layout
+from gateway import bucket_layout, layout
 from gateway.errors import FormatError, StoreError
 
 Fetch = Callable[[Iterable[bytes]], Iterable[tuple[bytes, bytes]]]
@@ -110,7 +110,7 @@ class Filling:
     def _buckets(self, packs: Iterable[bytes], lacking: set[bytes]) -> Iterator[tuple[str, bytes]]:
         left = set(lacking)
         for _, pack in self.fetch(packs):
-            for bucket in layout.decode_pack(pack):
+            for bucket in bucket_layout.decode_pack(pack):
                 digest = layout.bucket_digest(bucket)
                 if digest in left:
                     left.discard(digest)

@@ -25,7 +25,7 @@ from gateway import ofrep
 from snapshots import Opened
 
 SOAK = "TIDEGATE_SOAK" in os.environ
-PLANS = 6_000 if SOAK else 60
+PLANS = 6_000 if SOAK else 120
 PHONES = 30
 SEEN: Counter[str] = Counter()
 ALL = list(HealthCheck)
@@ -123,6 +123,7 @@ def test_same_as_agrees_with_the_package_canary(drawn: Any, seed: int, down: boo
         )
         for app in plan.apps
         for release in app.releases
+        if release.audience.window is None
     )
     opened = _opened((replace(plan, switches=switches), ids), seed)
     for phone in plans.phones(plan, Random(seed), PHONES):
@@ -132,6 +133,8 @@ def test_same_as_agrees_with_the_package_canary(drawn: Any, seed: int, down: boo
         for app in opened.plan.apps:
             verdict = evaluate(opened.plan, asked, app.id, plans.NOW, truth)
             for each in verdict.explanations:
+                if each.release.audience.window is not None:
+                    continue
                 parts = ("lists", "not_lists", "percent")
                 holds = all(part.holds for part in each.findings if part.subject in parts)
                 assert found[f"{app.id}-{each.release.id}"]["value"] is holds
