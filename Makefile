@@ -38,7 +38,7 @@ test-compiled: build/compiled/ready ## the laws that the compiled hot path must 
 	  tests/test_answers.py tests/test_apps.py tests/test_gateway_process.py tests/test_hashing.py tests/test_lookup.py \
 	  tests/test_membership.py tests/test_overload.py tests/test_quick.py \
 	  tests/test_remembered.py tests/test_report.py tests/test_request.py tests/test_server.py \
-	  tests/test_sums.py
+	  tests/test_sketch.py tests/test_sums.py
 
 check: $(VENV)/ready ## formatting, lint, types, architecture
 	$(BIN)/ruff format --check .

@@ -23,6 +23,7 @@ HOT = (
     "remembered",
     "request",
     "resp",
+    "sketch",
     "snapshot",
     "waiting",
 )

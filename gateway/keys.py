@@ -1,7 +1,8 @@
 """The names of everything that a workspace keeps in Redis.
 
 No two keys share a hash tag, so that a Cluster spreads the blobs and buckets; no command and no
-script names more than one of them.
+script names more than one of them. The reach of an app's releases is the exception: a script merges
+what a gateway knows, from a key that it makes and deletes, under one hash tag with the target.
 
     tg:W:live              the pointer to the live epoch (layout.encode_pointer)
     tg:W:blob:<hex>        a blob, by its SHA-256
@@ -17,12 +18,15 @@ Sums that all gateways add to (sums.py); a day is written as 20261122, in UTC:
     tg:W:reports                             set of the apps that were reported on
     tg:W:reports:<app>                       hash of <release>:<event> to reports
     tg:W:reports:<app>:<release>:<event>     HyperLogLog of hashed subjects
+    tg:W:{reach:<app>}:<release>             HyperLogLog (sketch.py) of whom it was offered to
+    tg:W:{reach:<app>}:<release>:new         what is being merged into it
 
-They are forgotten CENSUS_DAYS and REPORTS_DAYS after they were added to last.
+They are forgotten CENSUS_DAYS, REPORTS_DAYS and REACH_DAYS after they were added to last.
 """
 
 CENSUS_DAYS = 8
 REPORTS_DAYS = 90
+REACH_DAYS = 90
 
 
 class Keys:
@@ -62,6 +66,10 @@ class Keys:
     def subjects_of(self, app: str, release: str, event: str) -> str:
         """Name the key of the distinct subjects of an event."""
         return f"{self.reports}:{app}:{release}:{event}"
+
+    def reach_of(self, app: str, release: str) -> str:
+        """Name the key of the distinct subjects whom a release was offered to."""
+        return f"{self._prefix}{{reach:{app}}}:{release}"
 
     def every(self, kind: str) -> str:
         """Give the SCAN pattern of all keys of a kind: `blob` or `bucket`."""

@@ -164,7 +164,8 @@ class ClientServer:
         packed = headers.wants_msgpack(request.headers.get("Accept"))
         body, outcomes = snapshot.answer(check, members, int(time.time()), msgpack=packed)
         if not check.dry_run:
-            self._metrics.count(outcomes)
+            device, user = check.device_hash, check.user_hash
+            self._metrics.count(outcomes, user if device is None else device)
         return self._respond(request, 200, headers.MSGPACK if packed else headers.JSON, body)
 
     def _origins(self) -> list[str]:
