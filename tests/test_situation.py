@@ -3,12 +3,14 @@
 import time
 from typing import Any
 
+from compiler.commands.situation_view import lines
 from compiler.status.last_change import last_changes
-from compiler.status.observer import SHOWN, Observer
+from compiler.status.observer import CENSUS_SECONDS, SHOWN, Observer
 from compiler.status.situation import Standing
 from publishing import COFFEE, Workshop, image_of, plan_files, record
 
 V1, V2 = "1.0.0.1", "1.0.0.2"
+NOON = 1_800_014_400.0
 
 
 def test_a_withdrawn_version_is_followed(workshop: Workshop) -> None:
@@ -17,12 +19,13 @@ def test_a_withdrawn_version_is_followed(workshop: Workshop) -> None:
     workshop.push(image_of(files))
     over = {"what": "withdrawn", "app": COFFEE, "name": V2, "value": "true"}
     workshop.push(image_of(files, overrides=[over]))  # type: ignore[list-item]
-    now = time.time()
+    now = NOON
     day = time.strftime("%Y%m%d", time.gmtime(now))
     link: Any = workshop.link
     link.sadd(workshop.mirror.keys.census(day), COFFEE)
     link.hset(workshop.mirror.keys.census_of(day, COFFEE), mapping={V1: 30, V2: 10})
-    (app,) = Observer(workshop.store, workshop.mirror, "demo").look(None, now).apps
+    observer = Observer(workshop.store, workshop.mirror, "demo")
+    (app,) = observer.look(None, now).apps
     assert [(each.id, each.standing, each.by) for each in app.releases] == [
         (f"r{V1}", Standing.LIVE, "plan"),
         (f"r{V2}", Standing.WITHDRAWN, "override"),
@@ -32,6 +35,13 @@ def test_a_withdrawn_version_is_followed(workshop: Workshop) -> None:
         (V2, 0.25, True),
     ]
     assert [each.changed.epoch if each.changed else 0 for each in app.releases] == [1, 2]
+    assert [each.lately for each in app.versions] == [None, None]
+    link.hset(workshop.mirror.keys.census_of(day, COFFEE), mapping={V1: 70, V2: 11})
+    later = now + CENSUS_SECONDS
+    found = observer.look(None, later)
+    assert [each.lately for each in found.apps[0].versions] == [40, 1]
+    said = "".join(lines(found, later, 1))
+    assert "1.0.0.2 (withdrawn) still 11 of 81 (13.6 %), 1 of 41 in the last minute" in said
 
 
 def test_the_history_is_walked_so_far(workshop: Workshop) -> None:
@@ -40,7 +50,7 @@ def test_the_history_is_walked_so_far(workshop: Workshop) -> None:
         workshop.push(image_of(plan_files(versions, check_after=60 + turn)))
     observer = Observer(workshop.store, workshop.mirror, "demo")
     live = observer.live()
-    observer.look(None, time.time())
+    observer.look(None, NOON)
     assert observer._known is not None
     plan = observer._known[1]
     every = last_changes(workshop.store, live, plan)
@@ -66,7 +76,7 @@ def test_of_many_apps_the_most_active_stand_for_all(workshop: Workshop) -> None:
         )
         files |= record(V1, app)
     workshop.push(image_of(files))
-    now = time.time()
+    now = NOON
     day = time.strftime("%Y%m%d", time.gmtime(now))
     link: Any = workshop.link
     for at in range(60):

@@ -70,9 +70,13 @@ def _tally(app: AppStatus) -> str:
 
 def _seen(version: VersionStatus, app: AppStatus) -> str:
     """Say how many checks report a version; of a withdrawn one, that they still do."""
-    still = ", withdrawn: still" if version.withdrawn else ""
-    said = f"{still} {version.checks:,} of {app.checks:,}".lstrip()
-    return f"{version.version}{said if still else f' {said}'} ({version.share * 100:.1f} %)"
+    still = " (withdrawn) still" if version.withdrawn else ""
+    said = f"{version.version}{still} {version.checks:,} of {app.checks:,}"
+    said += f" ({version.share * 100:.1f} %)"
+    if not version.withdrawn or version.lately is None:
+        return said
+    lately = sum(each.lately or 0 for each in app.versions)
+    return f"{said}, {version.lately:,} of {lately:,} in the last minute"
 
 
 def _versions(app: AppStatus) -> str:

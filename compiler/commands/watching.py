@@ -65,7 +65,8 @@ def status(
     installed, failed, rolled_back: {reports, devices}}, changed}]; state is live, paused, ended,
     withdrawn, scheduled or over; by is plan or override;
 
-    versions [{version, checks, share, withdrawn}]; version may be none or other; share is 0 to 1.
+    versions [{version, checks, share, withdrawn, lately}]; version may be none or other; share is 0
+    to 1; lately, with --watch, is the checks of the last minute.
     """
     session = open_session(redis, store, workspace)
     observer = Observer(session.store, session.mirror, workspace)
@@ -168,6 +169,7 @@ def _app_data(app: AppStatus, before: int) -> dict[str, Any]:
                 "checks": each.checks,
                 "share": round(each.share, 6),
                 "withdrawn": each.withdrawn,
+                "lately": each.lately,
             }
             for each in app.versions
         ],

@@ -5,6 +5,7 @@ it offers; an app when any of its releases or packages does, or its name. Of eac
 only the files of those apps are read whose digests differ from the next one's.
 """
 
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -20,6 +21,9 @@ from gateway import layout
 
 WALK = 50
 """Epochs that are looked at, counted from the newest."""
+
+WALK_SECONDS = 2.0
+"""As long as anybody waits for that: one of 10,000 apps takes 0.1 s to read."""
 
 Place = tuple[str, str]
 """An app and one of its releases; "" for the app as a whole."""
@@ -52,7 +56,7 @@ def last_changes(store: Store, newest: Publication, plan: Plan, *, most: int = W
     wanted |= {(app.id, "") for app in plan.apps}
     told = LastChanges(before=newest.number + 1)
     apps = {app.id: app for app in plan.apps}
-    after = newest
+    after, end = newest, time.monotonic() + WALK_SECONDS
     for before in _older(store, newest, most):
         if isinstance(before, End):
             if before is End.FIRST:  # what is left was there from the start
@@ -64,7 +68,7 @@ def last_changes(store: Store, newest: Publication, plan: Plan, *, most: int = W
         except PlanError:
             break  # a much older tidegate's
         told.before = after.number
-        if wanted <= told.found.keys():
+        if wanted <= told.found.keys() or time.monotonic() > end:
             break
         after = before
     return told

@@ -1,5 +1,6 @@
 """Looking at a workspace, once or again and again: writes nothing, reads again what may change."""
 
+from collections import deque
 from collections.abc import Collection
 from heapq import nlargest
 
@@ -23,6 +24,11 @@ SHOWN = 10
 CENSUS_SECONDS = 10.0
 """How often gateways add to the census."""
 
+READINGS = 7
+"""Readings of the census kept while watching: what was counted since the oldest is lately."""
+
+_Census = dict[str, dict[str, int]]
+
 
 class Observer:
     """Looks at one workspace; keeps what an epoch fixes until the next one is live."""
@@ -33,7 +39,8 @@ class Observer:
         self._workspace = workspace
         self._live: Publication | None = None
         self._known: tuple[list[str], Plan, LastChanges] | None = None
-        self._census: tuple[float, list[str] | None, dict[str, dict[str, int]]] | None = None
+        self._asked: list[str] | None = None
+        self._readings: deque[tuple[float, _Census]] = deque(maxlen=READINGS)
 
     def live(self) -> Publication:
         """Read the live epoch. Raises Refused when there is none, StoreError, FormatError."""
@@ -60,7 +67,8 @@ class Observer:
         if summed:
             ids = nlargest(SHOWN, every, key=lambda app: checks.get(app, 0))
         plan, changes = self._read(live, ids)
-        counts = _counts(self._mirror, plan, census)
+        earlier = self._readings[0][1] if len(self._readings) > 1 else None
+        counts = _counts(self._mirror, plan, census, earlier)
         overrides = live.tree["overrides"]
         sorts: dict[str, int] = {}
         for each in overrides:
@@ -100,15 +108,15 @@ class Observer:
             self._known = ids, plan, last_changes(self._store, live, plan)
         return self._known[1], self._known[2]
 
-    def _checks(self, apps: list[str] | None, now: float, days: int) -> dict[str, dict[str, int]]:
-        if (
-            self._census is None
-            or now - self._census[0] >= CENSUS_SECONDS
-            or self._census[1] != apps
-        ):
+    def _checks(self, apps: list[str] | None, now: float, days: int) -> _Census:
+        readings = self._readings
+        if self._asked != apps:
+            readings.clear()
+        if not readings or now - readings[-1][0] >= CENSUS_SECONDS:
+            self._asked = apps
             found = counted_by_gateways(self._mirror, last_days(now, days), apps)
-            self._census = now, apps, found
-        return self._census[2]
+            readings.append((now, found))
+        return readings[-1][1]
 
 
 def window_fills(mirror: Mirror, plan: Plan) -> dict[tuple[str, str], str]:
@@ -117,7 +125,7 @@ def window_fills(mirror: Mirror, plan: Plan) -> dict[tuple[str, str], str]:
     return {}
 
 
-def _counts(mirror: Mirror, plan: Plan, census: dict[str, dict[str, int]]) -> Counts:
+def _counts(mirror: Mirror, plan: Plan, census: _Census, earlier: _Census | None) -> Counts:
     """Read what Redis has counted of some apps."""
     keys = mirror.keys
     releases = [(app.id, release.id) for app in plan.apps for release in app.releases]
@@ -138,4 +146,5 @@ def _counts(mirror: Mirror, plan: Plan, census: dict[str, dict[str, int]]) -> Co
         },
         windows=window_fills(mirror, plan),
         census=census,
+        earlier=earlier,
     )

@@ -55,12 +55,16 @@ class ReleaseStatus:
 
 @dataclass(frozen=True, slots=True)
 class VersionStatus:
-    """An installed version as the census names it, `none` and `other` too."""
+    """An installed version as the census names it, `none` and `other` too.
+
+    `lately` are the checks of the last minute, while that is watched.
+    """
 
     version: str
     checks: int
     share: float
     withdrawn: bool
+    lately: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +103,16 @@ class Situation:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What Redis has counted, by app and release (and event), and by app and version."""
+    """What Redis has counted, by app and release (and event), and by app and version.
+
+    `earlier` is the census of some time ago, None where none was read.
+    """
 
     reach: dict[tuple[str, str], int]
     heard: dict[tuple[str, str, str], Heard]
     windows: dict[tuple[str, str], str]
     census: dict[str, dict[str, int]]
+    earlier: dict[str, dict[str, int]] | None = None
 
 
 def standing(release: Release, package: Package, second: int) -> Standing:
@@ -157,17 +165,27 @@ def app_status(
         name=app.name,
         checks=sum(numbers.values()),
         releases=tuple(releases),
-        versions=_versions(app, numbers),
+        versions=_versions(app, numbers, counts.earlier),
         changed=changes.found.get((app.id, "")),
     )
 
 
-def _versions(app: App, numbers: dict[str, int]) -> tuple[VersionStatus, ...]:
+def _versions(
+    app: App, numbers: dict[str, int], earlier: dict[str, dict[str, int]] | None
+) -> tuple[VersionStatus, ...]:
     """Give the versions seen, the most frequent first; a withdrawn one also if it was not seen."""
     withdrawn = {package.key for package in app.packages if package.withdrawn}
     seen = {package.version: 0 for package in app.packages if package.withdrawn} | numbers
     total = max(1, sum(numbers.values()))
+    before = None if earlier is None else earlier.get(app.id, {})
     return tuple(
-        VersionStatus(version, checks, checks / total, parse_version(version) in withdrawn)
+        VersionStatus(
+            version,
+            checks,
+            checks / total,
+            parse_version(version) in withdrawn,
+            # At midnight a new day begins, and its sums with it.
+            None if before is None else max(0, checks - before.get(version, 0)),
+        )
         for version, checks in sorted(seen.items(), key=lambda each: (-each[1], each[0]))
     )
