@@ -1,12 +1,20 @@
 """The situation as data: what becomes of releases, who changed them last, and the most active."""
 
+import json
+import os
+import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from compiler.commands.situation_view import lines
 from compiler.status.last_change import last_changes
 from compiler.status.observer import CENSUS_SECONDS, SHOWN, Observer
 from compiler.status.situation import Standing
+from gateway.link import connect_sync, parse_url
+from processes import ROOT, redis_server
 from publishing import COFFEE, Workshop, image_of, plan_files, record
 
 V1, V2 = "1.0.0.1", "1.0.0.2"
@@ -63,6 +71,31 @@ def test_the_history_is_walked_so_far(workshop: Workshop) -> None:
     assert (near.found, near.before) == ({}, 4)
     some = last_changes(workshop.store, live, plan, most=3)
     assert (set(some.found), some.before) == ({(COFFEE, ""), (COFFEE, f"r{V2}")}, 3)
+
+
+def test_watching_outlasts_redis(tmp_path: Path) -> None:
+    """When Redis goes away while it is watched, a sentence says so, and Ctrl-C still ends it."""
+    with redis_server(tmp_path / "redis") as server:
+        link = connect_sync(parse_url(server.url), timeout_seconds=5)
+        Workshop(tmp_path / "store", link).push(image_of(plan_files((V1,))))
+        link.close()
+        kept = {name: text for name, text in os.environ.items() if not name.startswith("TIDEGATE_")}
+        where = ("--redis", server.url, "--store", str(tmp_path / "store"), "--workspace", "demo")
+        watching = subprocess.Popen(
+            [sys.executable, "-m", "compiler.cli", "status", "--watch", "--json", *where],
+            cwd=ROOT,
+            env=kept,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        assert watching.stdout is not None
+        assert watching.stderr is not None
+        assert json.loads(watching.stdout.readline())["live"]["epoch"] == 1
+        server.kill()
+        assert b"Looking again." in watching.stderr.readline()
+        watching.send_signal(signal.SIGINT)
+        watching.communicate(timeout=10)
+        assert watching.returncode == 0
 
 
 def test_of_many_apps_the_most_active_stand_for_all(workshop: Workshop) -> None:
