@@ -40,7 +40,7 @@ test-compiled: build/compiled/ready ## the laws that the compiled hot path must 
 	  tests/test_lookup.py tests/test_seats.py \
 	  tests/test_membership.py tests/test_overload.py tests/test_quick.py \
 	  tests/test_remembered.py tests/test_report.py tests/test_request.py tests/test_server.py \
-	  tests/test_sums.py tests/test_switch_outage.py
+	  tests/test_sketch.py tests/test_sums.py tests/test_switch_outage.py
 
 check: $(VENV)/ready ## formatting, lint, types, architecture
 	$(BIN)/ruff format --check .

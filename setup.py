@@ -24,6 +24,7 @@ HOT = (
     "remembered",
     "request",
     "resp",
+    "sketch",
     "snapshot",
     "switches",
     "waiting",

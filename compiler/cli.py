@@ -67,6 +67,7 @@ COMMANDS = {
     "restore": "upkeep.restore",
     "pull": "upkeep.pull",
     "gc": "upkeep.gc",
+    "status": "watching.status",
     "explain": "explaining.explain",
     "pack": "packages.pack",
     "upload": "packages.upload",

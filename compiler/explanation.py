@@ -105,6 +105,17 @@ class Roll:
     def _named(self, mask: int) -> set[str]:
         return {name for at, name in enumerate(self._names) if mask >> at & 1}
 
+    def wanted(self, check: Mapping[str, Any]) -> set[bytes]:
+        """Name the buckets that `memberships` of this check asks for, to fetch many at once."""
+        found = set()
+        for kind in ("user", "device"):
+            subject = real_id(self._plan.workspace, check, kind)
+            if subject is not None and self._table is not None:
+                hashed = id_hash(subject, id_seed(self._plan.workspace.name, kind))
+                if self._table.may_hold(hashed):
+                    found.add(self._table.bucket_of(hashed))
+        return found - {layout.EMPTY_BUCKET}
+
     def _exact(self, hashed: int) -> int | None:
         if self._table is None or not self._table.may_hold(hashed):
             return 0

@@ -56,6 +56,10 @@ class Status(StrEnum):
     INVALID = "invalid"
 
 
+OFFERS = frozenset((Status.UPDATE.value, Status.ROLLBACK.value))
+"""The statuses that offer a release."""
+
+
 class Answer:
     """One app's part of a response, in both notations, with what is counted of it."""
 

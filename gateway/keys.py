@@ -1,8 +1,9 @@
 """The names of everything that a workspace keeps in Redis.
 
 No two keys share a hash tag, so that a Cluster spreads the blobs and buckets; no command and no
-script names more than one of them. Only the windows of one app share one, {window:<app>}, because
-one script looks at them together.
+script names more than one of them, but for two of an app: a script looks at all its windows
+together, under {window:<app>}; and one merges what a gateway knows of the reach of its releases,
+from a key that it makes and deletes, under {reach:<app>}.
 
     tg:W:live              the pointer to the live epoch (layout.encode_pointer)
     tg:W:blob:<hex>        a blob, by its SHA-256
@@ -18,8 +19,11 @@ Sums that all gateways add to (sums.py); a day is written as 20261122, in UTC:
     tg:W:reports                             set of the apps that were reported on
     tg:W:reports:<app>                       hash of <release>:<event> to reports
     tg:W:reports:<app>:<release>:<event>     HyperLogLog of hashed subjects
+    tg:W:{reach:<app>}:<release>             HyperLogLog (sketch.py) of whom it was offered to
+    tg:W:{reach:<app>}:<release>:new         what is being merged into it
 
-They are forgotten CENSUS_DAYS and REPORTS_DAYS after they were added to last.
+They are forgotten CENSUS_DAYS, REPORTS_DAYS and REACH_DAYS after they were added to last.
+
     tg:W:{window:<app>}:<release>                      the record of a window (seating.py), a hash
     tg:W:{window:<app>}:<release>:<sets>.<shard>       a set of its seats, signed 64-bit numbers
 
@@ -28,6 +32,7 @@ Who may do what with them stands in rights.py: a new kind of key is a row there,
 
 CENSUS_DAYS = 8
 REPORTS_DAYS = 90
+REACH_DAYS = 90
 
 
 class Keys:
@@ -85,6 +90,10 @@ class Keys:
         """Read app and release back out of a window's key."""
         app, _, rest = key.removeprefix(f"{self._prefix}{{window:").partition("}:")
         return app, rest.partition(":")[0]
+
+    def reach_of(self, app: str, release: str) -> str:
+        """Name the key of the distinct subjects whom a release was offered to."""
+        return f"{self._prefix}{{reach:{app}}}:{release}"
 
     def every(self, kind: str) -> str:
         """Give the SCAN pattern of all keys of a kind: `blob` or `bucket`."""

@@ -1,4 +1,5 @@
 cimport cython
+from gateway.sketch cimport Sketch
 
 @cython.final
 cdef class Histogram:
@@ -9,17 +10,25 @@ cdef class Histogram:
     cpdef object observe(self, double value)
 
 @cython.final
+cdef class Counted:
+    cdef long long times
+    cdef Sketch offered
+
+@cython.final
 cdef class Metrics:
     cdef dict _outcomes
-    cdef readonly object tally
+    cdef readonly object tally, reach
     cdef object _answers, _reports
     cdef readonly list _responses
     cdef public Histogram latency
     cdef public object lookups, seatings, handed_over, overloads, failures, swaps, refused_epochs, redis_errors, served
-    cdef public object reports_passed_over, reports_dropped, sum_failures
+    cdef public object reports_passed_over, reports_dropped, sum_failures, reach_dropped
     cdef public object workers, worker_ends
-    cpdef object count(self, list outcomes)
-    cdef object _count_new(self, tuple outcome)
+    @cython.locals(known=Counted)
+    cpdef object count(self, list outcomes, object subject=*)
+    cdef Counted _count_new(self, tuple outcome)
+    @cython.locals(counted=Counted)
+    cpdef object sort_out(self)
     cdef public dict evaluations
     cpdef object evaluate(self, str outcome)
     cpdef object respond(self, int status, double seconds)

@@ -22,8 +22,10 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from gateway.answer import OTHER, Outcome
+from gateway.answer import OFFERS, OTHER, Outcome
+from gateway.reach import Reach
 from gateway.report import Place
+from gateway.sketch import Sketch
 from gateway.tally import Tally
 
 MAX_SERIES = 1_000
@@ -45,6 +47,7 @@ _PLAIN = (
     "reports_passed_over",
     "reports_dropped",
     "sum_failures",
+    "reach_dropped",
 )
 
 EVALUATIONS = ("one", "all", "unchanged", "degraded", "unknown", "failed")
@@ -141,12 +144,26 @@ class Series:
         self.counts[labels] = self.counts.get(labels, 0) + times
 
 
+class Counted:
+    """How often one outcome was answered, and the sketch of those whom it offered something.
+
+    There is none for an outcome that offers nothing, and none when there are too many.
+    """
+
+    __slots__ = ("offered", "times")
+
+    def __init__(self, offered: Sketch | None) -> None:
+        self.times = 0
+        self.offered = offered
+
+
 class Metrics:
     """One gateway's counts."""
 
     def __init__(self) -> None:
         self.tally = Tally()
-        self._outcomes: dict[Outcome, int] = {}
+        self.reach = Reach()
+        self._outcomes: dict[Outcome, Counted] = {}
         self._answers = Series()
         self._reports = Series()
         self._responses = [0] * 6
@@ -163,31 +180,38 @@ class Metrics:
         self.reports_passed_over = 0
         self.reports_dropped = 0
         self.sum_failures = 0
+        self.reach_dropped = 0
         self.served: Callable[[], Served | None] = lambda: None
         self.workers: Callable[[], int] | None = None
         self.worker_ends = 0
 
-    def count(self, outcomes: Iterable[Outcome]) -> None:
-        """Count what one check answered, app by app."""
+    def count(self, outcomes: Iterable[Outcome], subject: int | None = None) -> None:
+        """Count what one check answered, app by app; `subject` is the hash of whom it is about."""
         counts = self._outcomes
         for outcome in outcomes:
             known = counts.get(outcome)
             if known is None:
-                self._count_new(outcome)
-            else:
-                counts[outcome] = known + 1
+                known = self._count_new(outcome)
+            known.times += 1
+            if known.offered is not None and subject is not None:
+                known.offered.add(subject)
 
-    def _count_new(self, outcome: Outcome) -> None:
+    def _count_new(self, outcome: Outcome) -> Counted:
         if len(self._outcomes) >= MAX_OUTCOMES:
             self.sort_out()
-        self._outcomes[outcome] = 1
+        app, release, status, _ = outcome
+        offered = self.reach.of(app, release) if status in OFFERS else None
+        if offered is None and status in OFFERS:
+            self.reach_dropped += 1
+        counted = self._outcomes[outcome] = Counted(offered)
+        return counted
 
     def sort_out(self) -> None:
         """Put the outcomes counted so far where they belong: into the series and the census."""
-        for (app, release, status, installed), times in self._outcomes.items():
-            self._answers.add((app, release, status), times)
+        for (app, release, status, installed), counted in self._outcomes.items():
+            self._answers.add((app, release, status), counted.times)
             if app:
-                self.tally.check(app, installed, times)
+                self.tally.check(app, installed, counted.times)
         self._outcomes.clear()  # and is not replaced: `count` goes on with it
 
     def report(self, place: Place, subject: int | None) -> None:
@@ -326,8 +350,13 @@ class Metrics:
             ),
             (
                 "tidegate_sum_failures",
-                "Attempts to add to the sums of reports and of the census that Redis failed.",
+                "Attempts to add to the sums of reports, census and reach that Redis failed.",
                 self.sum_failures,
+            ),
+            (
+                "tidegate_reach_dropped",
+                "Releases left out of the reach, each time: too many were offered at once.",
+                self.reach_dropped,
             ),
         ):
             yield CounterMetricFamily(name, text, value)

@@ -328,7 +328,8 @@ class Connection:
             return False
         self._transport.write(quick.respond(head, body, snapshot, second))
         if not check.dry_run:
-            quick.metrics.count(outcomes)
+            device, user = check.device_hash, check.user_hash
+            quick.metrics.count(outcomes, user if device is None else device)
         quick.metrics.respond(200, perf_counter() - self._moved)
         if head.closes or quick.draining:
             self.close()

@@ -45,6 +45,7 @@ RIGHTS = (
     Right("census:*", "sadd expire eval hincrby", "smembers hgetall"),
     Right("reports", "sadd expire", "smembers"),
     Right("reports:*", "pfadd expire eval hincrby", "hgetall pfcount"),
+    Right("{reach:*", "eval set pfmerge expire del", "pfcount"),
     Right(
         "{window:*",
         "eval evalsha time hmget sismember sadd hincrby",

@@ -181,7 +181,8 @@ class ClientServer:
             seats = await self._seated(snapshot, check, members, second)
             body, outcomes = snapshot.answer(check, members, second, packed, seats)
         if not check.dry_run:
-            self._metrics.count(outcomes)
+            device, user = check.device_hash, check.user_hash
+            self._metrics.count(outcomes, user if device is None else device)
         return self._respond(request, 200, headers.MSGPACK if packed else headers.JSON, body)
 
     async def _seated(

@@ -1,4 +1,4 @@
-"""The sums that all gateways keep together in Redis: reports every second, the census every ten.
+"""The sums that all gateways keep together in Redis: reports every second, others every ten.
 
 It has a connection of its own, and no check waits for it. When Redis is away, reports wait within
 the tally's bound, and the census in full.
@@ -8,6 +8,9 @@ which a HyperLogLog counts once. While Redis is away, or short of memory, that f
 lost. Numbers follow, which must not be added twice: they are sent once, and forgotten however that
 ends. So a number is lost, never doubled, when Redis or the gateway goes away in between. (On a
 Cluster, what a moved slot has refused is sent again; that is no second time.)
+
+The others are the census, and the reach: whom each release was offered to, as HyperLogLogs that
+Redis merges (sketch.py), as there are too many subjects in a storm to send each of them.
 """
 
 import asyncio
@@ -17,21 +20,32 @@ from contextlib import suppress
 from itertools import islice
 from typing import Any
 
-from gateway.keys import CENSUS_DAYS, REPORTS_DAYS, Keys
+from gateway.keys import CENSUS_DAYS, REACH_DAYS, REPORTS_DAYS, Keys
 from gateway.link import AsyncLink, RedisFault
 from gateway.metrics import Metrics
+from gateway.sketch import Sketch
 from gateway.tally import Reported
 
 REPORTS_SECONDS = 1.0
-CENSUS_TURNS = 10
+OTHER_TURNS = 10
 BATCH_ENTRIES = 1_000
 """Subjects or numbers that one pipeline carries: the event loop packs them in 2 ms or so."""
+
+BATCH_SKETCHES = 16
+"""Sketches in one pipeline, of 12 KB: 2 ms for the event loop, and as much for Redis."""
 
 DAY_SECONDS = 86_400
 
 _ADD = """
 for at = 2, #ARGV, 2 do redis.call('HINCRBY', KEYS[1], ARGV[at], ARGV[at + 1]) end
 redis.call('EXPIRE', KEYS[1], ARGV[1])
+"""
+
+_MERGE = """
+redis.call('SET', KEYS[2], ARGV[2])
+redis.call('PFMERGE', KEYS[1], KEYS[2])
+redis.call('EXPIRE', KEYS[1], ARGV[1])
+redis.call('DEL', KEYS[2])
 """
 
 Command = tuple[Any, ...]
@@ -56,8 +70,9 @@ class Sums:
                 await asyncio.wait_for(self._over.wait(), REPORTS_SECONDS)
             turn += 1
             await self.add_reports()
-            if turn % CENSUS_TURNS == 0 or self._over.is_set():
+            if turn % OTHER_TURNS == 0 or self._over.is_set():
                 await self.add_census()
+                await self.add_reach()
         self._ended.set()
 
     async def finish(self, seconds: float) -> None:
@@ -108,6 +123,25 @@ class Sums:
             numbers.setdefault(self._keys.census_of(day, app), {})[version] = times
         await self._add(numbers, CENSUS_DAYS)
 
+    async def add_reach(self) -> None:
+        """Merge the sketches that changed; those that Redis did not take stay changed."""
+        self._metrics.sort_out()  # after which nobody adds to what the reach lets go
+        for some in _cut(self._metrics.reach.take(), BATCH_SKETCHES):
+            commands = [self._merge(*each) for each in some]
+            for _, _, sketch in some:
+                sketch.changed = False  # before Redis has it: checks go on meanwhile
+            try:
+                await self._send(commands)
+            except RedisFault:
+                self._metrics.sum_failures += 1
+                for _, _, sketch in some:
+                    sketch.changed = True
+                return
+
+    def _merge(self, app: str, release: str, sketch: Sketch) -> Command:
+        key = self._keys.reach_of(app, release)
+        return "EVAL", _MERGE, 2, key, f"{key}:new", REACH_DAYS * DAY_SECONDS, sketch.redis()
+
     def _subjects(self, reported: Reported) -> Iterator[Command]:
         yield from _names(self._keys.reports, {place.app for place in reported}, REPORTS_DAYS)
         for place, heard in reported.items():
@@ -148,7 +182,7 @@ def _names(key: str, names: Iterable[str], days: int) -> Iterator[Command]:
     yield ("EXPIRE", key, days * DAY_SECONDS)
 
 
-def _cut(items: Iterable[Any]) -> Iterator[list[Any]]:
+def _cut(items: Iterable[Any], size: int = BATCH_ENTRIES) -> Iterator[list[Any]]:
     source = iter(items)
-    while some := list(islice(source, BATCH_ENTRIES)):
+    while some := list(islice(source, size)):
         yield some

@@ -57,6 +57,9 @@ def test_push_and_check_on_a_cluster(tmp_path: Path) -> None:
         census = json.loads(place.run("census", "--json").out)[APP]
         assert census["1.0.0.1"] == 20
         assert set(census) == {"1.0.0.1", "none"}
+        (app,) = json.loads(place.run("status", "--json").out)["apps"]
+        reach = {each["release"]: each["reach"] for each in app["releases"]}
+        assert reach["staff"] == 52  # every 61st, d-1 and d-2
         said = json.loads(place.run("reports", "--json").out)
         assert [(row["event"], row["reports"], row["devices"]) for row in said] == [
             ("installed", 20, 10)

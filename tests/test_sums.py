@@ -16,8 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from epochs import APP, WORKSPACE, make_epoch
-from gateway import sums
-from gateway.keys import CENSUS_DAYS, REPORTS_DAYS, Keys
+from gateway import reach, sums
+from gateway.hashing import id_hash
+from gateway.keys import CENSUS_DAYS, REACH_DAYS, REPORTS_DAYS, Keys
 from gateway.link import connect_async, parse_url
 from gateway.metrics import MAX_OUTCOMES, Metrics
 from gateway.report import Place
@@ -296,6 +297,59 @@ async def test_no_batch_holds_up_the_event_loop(
         await one.add_census()
     assert sum(sizes) > ENTRIES
     assert max(sizes) <= 3 * sums.BATCH_ENTRIES
+
+
+async def test_the_reach_of_several_processes_is_one(server: RedisServer, redis: Any) -> None:
+    """Whoever was offered a release by several processes is one; what Redis has is not sent again.
+
+    `latest` offers nothing, and a client without an id is nobody.
+    """
+    processes = [Metrics() for _ in range(2)]
+    stable = KEYS.reach_of(APP, "stable")
+    offer = [(APP, "stable", "update", "")]
+    for at, metrics in enumerate(processes):
+        for who in range(2_000 * at, 2_000 * at + 4_000):
+            metrics.count(offer, id_hash(f"d-{who}", 1))
+            metrics.count([(APP, "old", "rollback", "1.0")], id_hash(f"d-{who % 10}", 1))
+            metrics.count([(APP, "seen", "latest", "2.0")], who)
+        metrics.count(offer)
+        async with adding(server.url, metrics) as one:
+            await one.add_reach()
+            before = redis.info("commandstats")["cmdstat_eval"]["calls"]
+            metrics.count(offer, id_hash(f"d-{2_000 * at}", 1))
+            await one.add_reach()
+            assert redis.info("commandstats")["cmdstat_eval"]["calls"] == before
+    assert redis.pfcount(stable) == pytest.approx(6_000, rel=5 * SPREAD)
+    assert redis.pfcount(KEYS.reach_of(APP, "old")) == 10
+    assert sorted(redis.scan_iter("*")) == sorted(
+        KEYS.reach_of(APP, name).encode() for name in ("old", "stable")
+    )
+    assert 0 < redis.ttl(stable) <= REACH_DAYS * 86_400
+
+
+async def test_the_reach_waits_for_redis_within_its_bound(tmp_path: Path) -> None:
+    """While Redis is away nothing of the reach is lost; releases beyond the limit are counted."""
+    metrics, server = Metrics(), RedisServer(tmp_path / "redis")
+    for at in range(reach.LIMIT + 5):
+        metrics.count([(APP, f"r{at}", "update", "")], at)
+    async with adding(server.url, metrics) as one:
+        await one.add_reach()
+        assert metrics.sum_failures == 1
+        assert metrics.reach_dropped == 5
+        metrics.count([(APP, "r0", "update", "")], 7)
+        server.start()
+        try:
+            await one.add_reach()
+            with server.client() as client:
+                found = {client.pfcount(KEYS.reach_of(APP, f"r{at}")) for at in range(reach.LIMIT)}
+                assert found == {1, 2}
+                await one.add_reach()  # which makes room
+                metrics.count([(APP, f"r{reach.LIMIT}", "update", "")], 1)
+                await one.add_reach()
+                assert client.pfcount(KEYS.reach_of(APP, f"r{reach.LIMIT}")) == 1
+        finally:
+            server.stop()
+    assert metrics.reach_dropped == 5
 
 
 def ask(gateway: Gateway, path: str, body: Any) -> tuple[int, Any]:

@@ -1,6 +1,7 @@
 """`tidegate explain`: every release of an app held against one client, from the live epoch."""
 
 import time
+from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -9,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from compiler.commands.console import out, say, say_json
+from compiler.commands.explaining_ids import explain_ids
 from compiler.commands.naming import app_id
 from compiler.commands.session import (
     DEFAULT_REDIS,
@@ -45,6 +47,11 @@ def explain(
     at: Annotated[
         int | None, typer.Option(min=0, max=_LAST, help="The moment in Unix seconds; default: now.")
     ] = None,
+    ids: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Of each id in a file, a line each: what it would get."),
+    ] = None,
+    of: Annotated[str, typer.Option(help="What --ids are ids of: user or device.")] = "user",
     redis: RedisUrl = DEFAULT_REDIS,
     store: StorePlace = "",
     workspace: WorkspaceName = "",
@@ -56,18 +63,26 @@ def explain(
     which one won. For example:
 
     tidegate explain --app coffee --user u-1001 --attr platform=android
+
+    With --ids FILE (or -, standard input) no reasons, but a line an id: the id, its status, version
+    and release, between tabs, `-` for none; with --json an object a line.
     """
     session = open_session(redis, store, workspace)
     live = session.live()
     wanted = app_id(live.tree["apps"], app)
     plan = plan_of(live, session.store.get_blob, [wanted])
     check = _check(wanted, installed, user, device, attr or [])
+    second = int(time.time()) if at is None else at
+    if ids is not None:
+        explain_ids(
+            session, live, plan, check, wanted, file=ids, kind=of, second=second, as_json=as_json
+        )
+        return
 
     def bucket(digest: bytes) -> bytes | None:
         return dict(session.mirror.get_many([session.mirror.keys.bucket(digest)])).popitem()[1]
 
     roll = Roll(live, plan, session.store.get_blob, bucket)
-    second = int(time.time()) if at is None else at
     records = SeatRecords(session.mirror)
 
     def sit(release: str, hashed: int, takes: bool) -> bool:

@@ -118,7 +118,7 @@ def differing(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[str, ...]
 def _release_phrases(release: Release) -> dict[str, str]:
     return {
         "package": release.package,
-        "audience": _audience(release.audience),
+        "audience": audience_words(release.audience),
         "when": " and ".join(_condition(each) for each in release.conditions),
         "upgrade": release.upgrade.name.lower(),
         "state": release.state.value,
@@ -127,7 +127,8 @@ def _release_phrases(release: Release) -> dict[str, str]:
     }
 
 
-def _audience(audience: Audience) -> str:
+def audience_words(audience: Audience) -> str:
+    """Say who may get a release: `lists staff and 12.5 %`, `everyone`."""
     parts = []
     if audience.lists:
         parts.append(f"lists {', '.join(audience.lists)}")

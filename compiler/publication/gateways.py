@@ -26,13 +26,17 @@ _SHOWN = 5
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """What a running gateway says of itself; `epoch` is 0 and `digest` empty before the first."""
+    """What a running gateway says of itself; `epoch` is 0 and `digest` empty before the first.
+
+    `since` is when it began to serve that epoch, in Unix seconds by its own clock.
+    """
 
     name: str
     version: str
     formats: tuple[int, ...]
     epoch: int
     digest: bytes
+    since: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +123,7 @@ def _read(name: str, text: bytes) -> Gateway:
             tuple(int(each) for each in said["formats"]),
             int(said["epoch"] or 0),
             bytes.fromhex(said["digest"] or ""),
+            float(said.get("since") or 0),
         )
     except (ValueError, KeyError, TypeError):
         return Gateway(name, "", (), 0, b"")

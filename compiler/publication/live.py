@@ -60,6 +60,25 @@ def read_live(store: Store, mirror: Mirror, workspace: str) -> Publication | Non
     return _read(store, live, workspace)
 
 
+def peek_live(store: Store, mirror: Mirror, workspace: str) -> Publication | None:
+    """Read the live epoch as `read_live` does, but write nothing: a store may stay behind."""
+    live, stored = mirror.pointer(), stored_pointer(store)
+    if live is None and stored is None:
+        return None
+    if live is None:
+        assert stored is not None
+        known = _read(
+            store, stored, workspace
+        )  # refuses another workspace's store in its own words
+        raise Refused(
+            f"Redis at {mirror.host} has no epoch, but the store {store.name} knows epoch "
+            f"{known.number}: Redis was emptied. Run `tidegate restore` first."
+        )
+    if not store.has_blob(decode_pointer(live)[1]):
+        raise _foreign_store(store, mirror, live)
+    return _read(store, live, workspace)
+
+
 def settle(store: Store, mirror: Mirror, workspace: str, known: Sequence[Publication] = ()) -> None:
     """Let the store's ledger and `live` follow Redis's pointer, if that is ahead.
 

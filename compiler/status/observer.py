@@ -1,0 +1,161 @@
+"""Looking at a workspace, once or again and again: writes nothing, reads again what may change."""
+
+from collections import deque
+from collections.abc import Collection
+from heapq import nlargest
+
+from compiler.carried_plan import plan_digests
+from compiler.explanation import plan_of
+from compiler.patching.census import counted_by_gateways, last_days
+from compiler.plan import Plan
+from compiler.publication.epoch import Publication
+from compiler.publication.gateways import running_gateways
+from compiler.publication.live import peek_live
+from compiler.publication.mirror import Mirror
+from compiler.publication.seat_records import SeatRecords
+from compiler.refusal import Refused
+from compiler.status.last_change import LastChanges, last_changes
+from compiler.status.situation import Counts, Heard, Situation, app_status
+from compiler.storage.store import Store
+
+DETAILED = 20
+"""Apps that are shown one by one; of more, the SHOWN most active ones stand for all."""
+
+SHOWN = 10
+CENSUS_SECONDS = 10.0
+"""How often gateways add to the census."""
+
+READINGS = 7
+"""Readings of the census kept while watching: what was counted since the oldest is lately."""
+
+_Census = dict[str, dict[str, int]]
+
+
+class Observer:
+    """Looks at one workspace; keeps what an epoch fixes until the next one is live."""
+
+    def __init__(self, store: Store, mirror: Mirror, workspace: str) -> None:
+        self._store = store
+        self._mirror = mirror
+        self._workspace = workspace
+        self._live: Publication | None = None
+        self._known: tuple[list[str], Plan, LastChanges] | None = None
+        self._asked: list[str] | None = None
+        self._readings: deque[tuple[float, _Census]] = deque(maxlen=READINGS)
+
+    def live(self) -> Publication:
+        """Read the live epoch. Raises Refused when there is none, StoreError, FormatError."""
+        if self._live is None or self._mirror.pointer() != self._live.pointer:
+            self._live, self._known = peek_live(self._store, self._mirror, self._workspace), None
+        if self._live is None:
+            raise Refused(
+                f"Nothing was published in the workspace {self._workspace} yet. Run: tidegate push"
+            )
+        return self._live
+
+    def look(self, chosen: Collection[str] | None, now: float, days: int = 1) -> Situation:
+        """Look at these apps (ids), or at all, at a moment in Unix seconds.
+
+        The census is of so many days. Raises as `live`.
+        """
+        live = self.live()
+        known = live.tree["apps"]
+        summed = chosen is None and len(known) > DETAILED
+        every = sorted(known) if chosen is None else list(chosen)
+        census = self._checks(None if summed else every, now, days)
+        checks = {app: sum(numbers.values()) for app, numbers in census.items() if app in known}
+        ids = every
+        if summed:
+            ids = nlargest(SHOWN, every, key=lambda app: checks.get(app, 0))
+        plan, changes = self._read(live, ids)
+        earlier = self._readings[0][1] if len(self._readings) > 1 else None
+        counts = _counts(self._mirror, plan, census, earlier)
+        overrides = live.tree["overrides"]
+        sorts: dict[str, int] = {}
+        for each in overrides:
+            sort = each["value"] if each["what"] == "state" else each["what"]
+            sorts[sort] = sorts.get(sort, 0) + 1
+        apps = {
+            app.id: app_status(
+                app,
+                [each for each in overrides if each["app"] == app.id],
+                counts,
+                changes,
+                int(now),
+            )
+            for app in plan.apps
+        }
+        return Situation(
+            workspace=self._workspace,
+            epoch=live.number,
+            time=live.epoch["time"],
+            author=live.epoch["author"],
+            note=live.epoch["note"],
+            gateways=tuple(running_gateways(self._mirror, now)),
+            all_apps=len(known),
+            all_lists=len(live.tree["lists"]),
+            all_checks=sum(checks.values()),
+            overrides=sorts,
+            apps=tuple(apps[app] for app in ids if app in apps),
+            before=changes.before,
+            summed=summed,
+        )
+
+    def _read(self, live: Publication, ids: list[str]) -> tuple[Plan, LastChanges]:
+        """Read what the epoch says of some apps, and when that changed."""
+        if self._known is None or self._known[0] != ids:
+            blobs = dict(self._store.get_blobs(sorted(plan_digests(live.tree, ids))))
+            plan = plan_of(live, blobs.__getitem__, ids)
+            self._known = ids, plan, last_changes(self._store, live, plan)
+        return self._known[1], self._known[2]
+
+    def _checks(self, apps: list[str] | None, now: float, days: int) -> _Census:
+        readings = self._readings
+        if self._asked != apps:
+            readings.clear()
+        if not readings or now - readings[-1][0] >= CENSUS_SECONDS:
+            self._asked = apps
+            found = counted_by_gateways(self._mirror, last_days(now, days), apps)
+            readings.append((now, found))
+        return readings[-1][1]
+
+
+def window_fills(mirror: Mirror, plan: Plan) -> dict[tuple[str, str], str]:
+    """Say how full the window of each release is, by app and release, as its record tells."""
+    releases = [
+        (app.id, release.id)
+        for app in plan.apps
+        for release in app.releases
+        if release.audience.window is not None
+    ]
+    if not releases:
+        return {}
+    return {
+        place: "lost" if record is None else f"{record.seated:,} of {record.first:,}"
+        for place, record in SeatRecords(mirror).read_many(releases).items()
+    }
+
+
+def _counts(mirror: Mirror, plan: Plan, census: _Census, earlier: _Census | None) -> Counts:
+    """Read what Redis has counted of some apps."""
+    keys = mirror.keys
+    releases = [(app.id, release.id) for app in plan.apps for release in app.releases]
+    reach = {keys.reach_of(*place): place for place in releases}
+    reports = {keys.reports_of(app.id): app.id for app in plan.apps}
+    times = {
+        (reports[key], release, event): count
+        for key, numbers in mirror.numbers(reports)
+        for name, count in numbers.items()
+        for release, _, event in (name.partition(":"),)
+    }
+    subjects = {keys.subjects_of(*place): place for place in times}
+    return Counts(
+        reach={reach[key]: count for key, count in mirror.distinct(reach)},
+        heard={
+            subjects[key]: Heard(times[subjects[key]], devices)
+            for key, devices in mirror.distinct(subjects)
+        },
+        windows=window_fills(mirror, plan),
+        census=census,
+        earlier=earlier,
+    )
