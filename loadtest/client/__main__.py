@@ -3,6 +3,7 @@
 import argparse
 import io
 import json
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -124,6 +125,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             time.sleep(LEAST_WAIT)
     except KeyboardInterrupt:
         return INTERRUPTED
+    except BrokenPipeError:  # who read the lines has gone; at the end they would be written again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return NOT_DONE
 
 
 def _client(options: argparse.Namespace) -> Client:

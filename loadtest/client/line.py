@@ -123,6 +123,9 @@ def asked(
         if watch.late:
             raise LateError from None
         raise
+    else:
+        if watch.late:  # a cut is the end of some heads and bodies
+            raise LateError
     finally:
         _WATCH.reset(token)
         watch.end()

@@ -101,6 +101,8 @@ def _take(
     silence = limits.silence_seconds
     for _ in range(1 + _MOST_REDIRECTS):
         seconds = deadline - time.monotonic()
+        if seconds <= 0:
+            raise _CutError("it was too slow")
         try:
             with asked(pool, "GET", url, headers, silence=silence, seconds=seconds) as response:
                 if onward := response.get_redirect_location():
