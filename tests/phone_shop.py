@@ -83,10 +83,13 @@ class Phone:
 
     def client(self, **members: Any) -> Client:
         """Start its client anew."""
-        trust = self.trust or self.shop.trust.get(self.app, Trust())
         gateway = self.gateway or self.shop.place.gateway.url
         phone = {"region": NEAR, **self.members, **members}
-        return Client(self.root, gateway, phone, [self.app], trust, self.limits)
+        return Client(self.root, gateway, phone, [self.app], self.whom(), self.limits)
+
+    def whom(self) -> Trust:
+        """Say whom it trusts."""
+        return self.trust or self.shop.trust.get(self.app, Trust())
 
     def round(self, **members: Any) -> Result:
         """Do one round; after it the phone has its target or what it had, whole."""
@@ -114,7 +117,7 @@ class Phone:
         result = self.round()
         found = self.held()
         assert found is not None and found.version == self.target, result
-        left = [path for name in ("downloads", "work") for path in (self.root / name).glob("*")]
+        left = [path for name in ("downloads", "opening") for path in (self.root / name).glob("*")]
         assert left == [], "what was fetched stays for ever"
         return result
 
@@ -173,26 +176,29 @@ def _stock(place: Workplace, files: Mapping[str, Path]) -> tuple[dict[str, Any],
     keys, made = place.folder / "keys", (OLD, NEW)
     apps: dict[str, Any] = {
         app: {version: files[version] for version in made}
-        for app in (PLAIN, SECRET, BACK, GONE, SAME, ENDED, LEFT, COUNTED)
+        for app in (PLAIN, BACK, GONE, SAME, ENDED, LEFT, COUNTED)
     }
     if VANT_OLD in files:
         apps[VANT] = {version: files[version] for version in (VANT_OLD, VANT_NEW)}
     run_here(place, "keygen", "dev", "--for", "packages", "--dir", str(keys), "--no-passphrase")
     run_here(place, "keygen", "tea", "--for", "devices", "--dir", str(keys), "--no-passphrase")
-    signed = place.folder / "signed"
-    signed.mkdir()
-    apps[SIGNED] = {
-        version: Path(shutil.copy(files[version], signed / f"{version}.zip")) for version in made
-    }
-    for version, file in apps[SIGNED].items():
-        names = ("--app", SIGNED, "--version", version)
-        run_here(place, "sign", str(file), "--key", str(keys / "dev.pem"), *names)
+    for app in (SIGNED, SECRET):
+        signed = place.folder / app
+        signed.mkdir()
+        apps[app] = {
+            version: Path(shutil.copy(files[version], signed / f"{version}.zip"))
+            for version in made
+        }
+        for version, file in apps[app].items():
+            names = ("--app", app, "--version", version)
+            run_here(place, "sign", str(file), "--key", str(keys / "dev.pem"), *names)
     _plan(place, apps, (keys / "tea.recipient").read_text(), second=False)
     for app, packages in apps.items():
         stock(place, app, packages)
+    developer = read_keys(str(keys / "dev.pub"))
     trust = {
-        SIGNED: Trust(keys=read_keys(str(keys / "dev.pub"))),
-        SECRET: Trust(identities=read_identities(keys / "tea.age-key")),
+        SIGNED: Trust(developer),
+        SECRET: Trust(developer, read_identities(keys / "tea.age-key")),
     }
     return apps, trust
 

@@ -4,6 +4,7 @@ import bz2
 import random
 import subprocess
 import sys
+import time
 import zlib
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,17 @@ def test_a_patch_announces_the_very_size(form: str, off: int, tmp_path: Path) ->
     """A patch to a file of another size than the answer's is refused before it is applied."""
     with pytest.raises(UnusableError, match="another size"):
         opened(tmp_path, form, travelling(form, encrypted=False), len(NEW) + off)
+
+
+@pytest.mark.parametrize("kibibytes", [17, 1024])
+def test_a_long_head_of_age_costs_no_time(kibibytes: int, tmp_path: Path) -> None:
+    """Over 16 KiB it is refused: age's library would take hours over a few megabytes of it."""
+    head = b"age-encryption.org/v1\n-> x\n" + (b"A" * 64 + b"\n") * (kibibytes * 1024 // 65)
+    for tail in (b"", b"AA\n--- " + b"A" * 43 + b"\n" + bytes(64)):
+        began = time.monotonic()
+        with pytest.raises(UnusableError, match="no head"):
+            opened(tmp_path, "identity", head + tail, 1, encrypted=True)
+        assert time.monotonic() - began < 0.5
 
 
 ZEROS = [bytes(1 << 20)] * 100

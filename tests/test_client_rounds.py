@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import random
 import subprocess
 import sys
 import time
@@ -91,6 +92,7 @@ def test_a_patch_brings_the_next_version(phone: Phone, form: str, encrypted: boo
     first = phone.round(up)
     assert (first.outcome, first.version, phone.has()) == ("installed", "2", "2")
     assert form in first.detail
+    phone.round(said("latest"))
     assert phone.round(down | {"status": "rollback"}).outcome == "rolled_back"
     urls = [up["patch"]["urls"][0], down["patch"]["urls"][0]]
     assert [phone.gateway.url + each.path for each in phone.gateway.fetched] == urls
@@ -99,13 +101,20 @@ def test_a_patch_brings_the_next_version(phone: Phone, form: str, encrypted: boo
 
 @pytest.mark.parametrize("form", ["identity", "gzip", "zstd"])
 def test_a_full_package_replaces_what_is_there(phone: Phone, form: str) -> None:
-    """Without a patch the full package comes, in any form, and nothing of the old one is left."""
+    """Without a patch the full package comes, in any form.
+
+    The old one stays for those who are reading it, and is gone a round later.
+    """
+    old = phone.client().installed(APP)
+    assert old is not None
     new = offer(phone.gateway, "2", V2, form=form, info={"entry": "/index.html"})
     assert phone.round(new).version == "2"
     found = phone.client().installed(APP)
     assert found is not None
     assert found.path.read_bytes() == V2
     assert (found.info, found.release, found.may_open) == ({"entry": "/index.html"}, "stable", True)
+    assert old.path.read_bytes() == V1
+    phone.round(said("latest"))
     left = {path.name for path in phone.root.rglob("*") if path.is_file()}
     assert left == {found.sha256, "installed.json", "diary.json", "lock"}
 
@@ -237,6 +246,33 @@ def test_a_withdrawn_package_is_not_opened(phone: Phone) -> None:
     assert found.may_open
 
 
+@pytest.mark.parametrize("upgrade", ["silent", "prompt", "force"])
+def test_a_reinstated_package_is_opened_beside_an_update(phone: Phone, upgrade: str) -> None:
+    """It was reinstated, or an update would be forced; whether that waits, fails or is damaged."""
+    new = offer(phone.gateway, "2", V2, download="wifi", upgrade=upgrade)
+    phone.members = {**PHONE, "network": "5G"}
+    failing = {**new, "download": "any", "package": {**new["package"], "size": 1 << 40}}
+    for entry in (new, failing, {**new, "package": None}):
+        phone.round(said("withdrawn"))
+        assert phone.round(entry).outcome in ("waiting", "failed")
+        found = phone.client().installed(APP)
+        assert found is not None
+        assert (found.version, found.may_open) == ("1", upgrade != "force")
+
+
+@pytest.mark.parametrize("version", ["0.9", "0", "1-rc.1", "x", "1" * 300])
+def test_only_a_rollback_goes_down(phone: Phone, version: str) -> None:
+    """An update to a lower version, or to what is none, costs no byte; a rollback is taken."""
+    phone.gateway.fetched.clear()
+    lower = offer(phone.gateway, version, V2)
+    result = phone.round(lower)
+    assert (result.outcome, phone.has(), phone.gateway.fetched) == ("failed", "1", [])
+    if len(version) < 256:
+        assert "only a rollback" in result.detail
+        assert phone.round(lower | {"status": "rollback"}).version == version
+    assert phone.round(offer(phone.gateway, "1.0.1", V3)).outcome == "installed"
+
+
 @pytest.mark.parametrize(
     ("network", "outcome"),
     [("WIFI", "installed"), ("wifi", "installed"), ("5G", "waiting"), (None, "waiting")],
@@ -292,6 +328,29 @@ def test_too_large_a_package_is_not_begun(phone: Phone) -> None:
         assert result.outcome == "failed"
         assert "too large" in result.detail
     assert not phone.gateway.fetched
+
+
+@pytest.mark.parametrize("form", ["identity", "gzip", "zstd"])
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_a_download_fits_its_package(phone: Phone, form: str, encrypted: bool) -> None:
+    """A patch no smaller than the package is left, a form much larger refused: unfetched."""
+    identity = pyrage.x25519.Identity.generate()
+    phone.trust = Trust(identities=[str(identity)])
+    recipients = [identity.to_public()] * 8 if encrypted else []
+    noise = random.Random(1).randbytes(200_000)
+    new = offer(
+        *(phone.gateway, "2", noise), form=form, base=("bsdiff4", "1", V1), recipients=recipients
+    )
+    assert new["patch"]["transfer_size"] >= len(noise)
+    phone.gateway.fetched.clear()
+    big = {"transfer_size": 300_000, "transfer_sha256": "0" * 64}
+    result = phone.round({**new, "package": new["package"] | big})
+    assert (result.outcome, phone.gateway.fetched) == ("failed", [])
+    assert "too large" in result.detail
+    assert phone.round(new).outcome == "installed"
+    assert [phone.gateway.url + each.path for each in phone.gateway.fetched] == (
+        new["package"]["urls"]
+    )
 
 
 def test_a_package_damaged_on_the_disk_is_none(phone: Phone) -> None:

@@ -16,10 +16,11 @@ from jwt.api_jws import PyJWS
 from compiler.packaging import package_signature
 from compiler.packaging.claims import Claims
 from compiler.packaging.package_key import generate
+from gateway.version import parse_version
 from loadtest.client.answer import Download, Offer
 from loadtest.client.fault import UnusableError
 from loadtest.client.trust import Trust, read_identities, read_keys, thumbprint
-from loadtest.client.version import same_version
+from loadtest.client.version import is_lower, same_version
 from stub_gateway import APP, sha256, signed
 
 DATA = b"a package"
@@ -187,3 +188,19 @@ def test_identities_are_read_as_age_writes_them(tmp_path: Path) -> None:
 def test_versions_are_the_same_as_the_gateway_sees_them(one: str, other: str, same: bool) -> None:
     """Two texts are one version here where they are for a gateway."""
     assert same_version(one, other) is same
+
+
+VERSIONS = ["0", "1", "1.0.0", "1.2", "1.10", "1-rc.1", "1-rc.2", "1-rc.10", "1-rc", "1-2", "1-a.b"]
+VERSIONS += ["1.0.0.0.0.0.0.1", "1" * 18, "01.2+b7", "1.2-01", "1.2-1", "1--", "x", "", "1" * 19]
+VERSIONS += ["1.", "1-", "1.2-a..b", "9" * 300, "1\n", "1.2.3.4.5.6.7.8.9"]
+
+
+@pytest.mark.parametrize("one", VERSIONS)
+def test_versions_are_ordered_as_the_gateway_orders_them(one: str) -> None:
+    """What is lower for a gateway is lower here; what is no version is below all that are one."""
+    key = parse_version(one)
+    for other in VERSIONS:
+        above = parse_version(other)
+        lower = above is not None and (key is None or key < above)
+        assert is_lower(one, other) is lower, other
+        assert same_version(one, other) is (one == other if key is None else key == above), other

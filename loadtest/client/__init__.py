@@ -6,9 +6,10 @@ compiler. README.md is for those who write a client of their own.
 
 from loadtest.client.fault import UnusableError
 from loadtest.client.limits import Limits
+from loadtest.client.result import Outcome, Result
 from loadtest.client.shelf import Installed
 from loadtest.client.trust import Trust, read_identities, read_keys
-from loadtest.client.update import Client, Outcome, Result
+from loadtest.client.update import Client
 
 __all__ = [
     "Client",

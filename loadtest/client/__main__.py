@@ -1,7 +1,9 @@
 """The reference client as a command: `python -m loadtest.client --help`."""
 
 import argparse
+import io
 import json
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -9,15 +11,24 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from loadtest.client.answer import shown
 from loadtest.client.fault import UnusableError
 from loadtest.client.limits import MIB, Limits
+from loadtest.client.opening import FORMS
+from loadtest.client.result import Outcome, Result
 from loadtest.client.trust import PublicKey, Trust, read_identities, read_keys
-from loadtest.client.update import Client, Outcome, Result
+from loadtest.client.update import Client
 
 DONE, NOT_DONE, USAGE, INTERRUPTED = 0, 1, 2, 130
 LEAST_WAIT = 1.0
 """Seconds between rounds of --watch, however small check_after is."""
 
+_MEMBERS = {
+    *("user", "device", "platform", "os_version", "client_version", "brand", "model", "network"),
+    *("city", "region", "locale", "rom_version", "channel", "dry_run"),
+}
+"""Those of a check, but for apps, accept and custom."""
+_MOST_LINE = 2_000  # characters of a detail; each URL that failed is in it
 _NOT_DONE = (Outcome.FAILED, Outcome.UNANSWERED, Outcome.INVALID, Outcome.BUSY)
 
 _ABOUT = """\
@@ -96,8 +107,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         client = _client(options)
     except (UnusableError, OSError) as error:
         said = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
-        print(f"{said[:1].upper()}{said[1:]}.", file=sys.stderr)
+        print(f"Error: {said}.", file=sys.stderr)
         return USAGE
+    for warning in _warnings(options):
+        print(f"Warning: {warning}.", file=sys.stderr)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # an app may say more than ASCII
     try:
         while True:
             if options.watch:
@@ -110,6 +125,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             time.sleep(LEAST_WAIT)
     except KeyboardInterrupt:
         return INTERRUPTED
+    except BrokenPipeError:  # who read the lines has gone; at the end they would be written again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return NOT_DONE
 
 
 def _client(options: argparse.Namespace) -> Client:
@@ -124,6 +142,22 @@ def _client(options: argparse.Namespace) -> Client:
     limits = Limits(package_bytes=options.most * MIB)
     trust = Trust(keys, identities)
     return Client(options.root, options.gateway, phone, options.app, trust, limits)
+
+
+def _warnings(options: argparse.Namespace) -> list[str]:
+    """Name what is sent and probably not meant, or left out: a later gateway may know it."""
+    names = (pair.partition("=")[0] for pair in options.phone)
+    unknown = [name for name in names if name not in _MEMBERS and not name.startswith("custom.")]
+    said = [
+        f"--phone {name}: gateways know no such member (custom.{name} may be meant)"
+        for name in unknown
+    ]
+    accept = [name.strip() for name in (options.accept or "").split(",")]
+    closed = [name for name in accept if name and name not in FORMS]
+    said += [
+        f"--accept {name} is left out: this client opens {', '.join(FORMS)}" for name in closed
+    ]
+    return said
 
 
 def _phone(pairs: Sequence[str]) -> dict[str, Any]:
@@ -164,8 +198,8 @@ def _wait(seconds: float) -> None:
 def _line(result: Result, *, as_json: bool) -> str:
     if as_json:
         return json.dumps(asdict(result))
-    version = result.version or "nothing"
-    detail = f" ({result.detail})" if result.detail else ""
+    version = shown(result.version or "nothing", most=80)
+    detail = f" ({shown(result.detail, _MOST_LINE)})" if result.detail else ""
     return f"{result.app}: {result.outcome}, has {version}{detail}"
 
 

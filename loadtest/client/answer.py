@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from loadtest.client.fault import UnusableError
+from loadtest.client.version import VERSION_CHARS
 
 IDENTITY, GZIP, ZSTD = "identity", "gzip", "zstd"
 BSDIFF4, ZSTD_PATCH = "bsdiff4", "zstd-patch"
@@ -22,6 +23,7 @@ _MOST_CHECK_AFTER = 2 * 86_400
 _MOST_URLS = 16
 _MOST_LEVELS = 64
 _MOST_CHARS = 8192
+_MOST_DETAIL = 200  # characters of a text that is for people
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 
 
@@ -62,12 +64,14 @@ class Offer:
 class AppAnswer:
     """What the gateway says of one app; `detail` says what is wrong where something is.
 
-    An update or rollback without an `offer` is one that could not be read.
+    An update or rollback without an `offer` is one that could not be read. `forced`: what is
+    installed is not to be used any more.
     """
 
     status: str
     offer: Offer | None = None
     detail: str = ""
+    forced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,15 +104,24 @@ def _read_app(entry: dict[str, Any]) -> AppAnswer:
         return AppAnswer("", detail="the answer has no status")
     if status not in OFFERS:
         detail = entry.get("detail")
-        return AppAnswer(status, detail=detail if isinstance(detail, str) else "")
+        return AppAnswer(status, detail=shown(detail) if isinstance(detail, str) else "")
+    forced = entry.get("upgrade") == "force"
     try:
-        return AppAnswer(status, _read_offer(entry))
+        return AppAnswer(status, _read_offer(entry), forced=forced)
     except UnusableError as error:
-        return AppAnswer(status, detail=str(error))
+        return AppAnswer(status, detail=str(error), forced=forced)
+
+
+def shown(text: str, most: int = _MOST_DETAIL) -> str:
+    """Give a text as it may reach a terminal: cut, and nothing in it but what can be printed."""
+    cut = text if len(text) <= most else text[: most - 1] + "…"
+    return "".join(char if char.isprintable() else "?" for char in cut)
 
 
 def _read_offer(entry: dict[str, Any]) -> Offer:
-    package = entry.get("package")
+    package, version = entry.get("package"), _text(entry, "version")
+    if len(version) > VERSION_CHARS:
+        raise UnusableError("its version is too long")
     if not isinstance(package, dict):
         raise UnusableError("the answer has no package")
     size, sha256 = _digest(package, "size", "sha256")
@@ -119,7 +132,7 @@ def _read_offer(entry: dict[str, Any]) -> Offer:
     patch = _read_patch(entry.get("patch"), encrypted)
     signatures = entry.get("signatures")
     return Offer(
-        version=_text(entry, "version"),
+        version=version,
         release=_text(entry, "release"),
         size=size,
         sha256=sha256,

@@ -1,7 +1,6 @@
 """What is asked of a gateway and told to it: POST /v1/check and POST /v1/report."""
 
 import json
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,8 +9,8 @@ import urllib3
 from loadtest.client.answer import Answer, read_answer
 from loadtest.client.fault import UnusableError
 from loadtest.client.limits import Limits
+from loadtest.client.line import LateError, asked
 
-_ANSWER_SECONDS = 30.0
 _CHUNK = 1 << 16
 
 
@@ -45,29 +44,26 @@ class Gateway:
     def _post(self, path: str, value: Mapping[str, Any]) -> tuple[int, bytes]:
         """Give the status and the body that came. Raises UnusableError when none did."""
         try:
-            response = self._pool.request(
+            with asked(
+                self._pool,
                 "POST",
                 self._url + path,
+                {"Content-Type": "application/json", "Accept": "application/json"},
                 body=json.dumps(value).encode(),
-                headers={"Content-Type": "application/json", "Accept": "application/json"},
-                preload_content=False,
-                decode_content=False,
-                redirect=False,
-                retries=False,
-                timeout=self._limits.silence_seconds,
-            )
-            body = self._body(response)
+                silence=self._limits.silence_seconds,
+                seconds=self._limits.request_seconds,
+            ) as response:
+                return response.status, self._body(response)
+        except LateError as error:
+            raise UnusableError("the gateway's answer is too slow") from error
         except (urllib3.exceptions.HTTPError, ValueError, OSError) as error:
             raise UnusableError(f"the gateway gave no answer ({type(error).__name__})") from error
-        return response.status, body
 
     def _body(self, response: urllib3.BaseHTTPResponse) -> bytes:
-        """Read a body. Raises UnusableError for one that is too long or too slow."""
-        deadline = time.monotonic() + _ANSWER_SECONDS
+        """Read a body. Raises UnusableError for one that is too long."""
         body = bytearray()
         while chunk := response.read1(_CHUNK):
             body += chunk
-            if len(body) > self._limits.answer_bytes or time.monotonic() > deadline:
-                response.close()  # or the next request would read what is left
-                raise UnusableError("the gateway's answer is too long, or too slow")
+            if len(body) > self._limits.answer_bytes:
+                raise UnusableError("the gateway's answer is too long")
         return bytes(body)

@@ -14,6 +14,7 @@ import zstandard
 
 from loadtest.client import patch
 from loadtest.client.answer import BSDIFF4, GZIP, IDENTITY, ZSTD, ZSTD_PATCH, Download
+from loadtest.client.durable import private
 from loadtest.client.fault import UnusableError
 from loadtest.client.trust import Trust
 
@@ -21,6 +22,8 @@ FORMS = (GZIP, ZSTD, BSDIFF4, ZSTD_PATCH)
 """What this client opens, as `accept` names it."""
 
 _CHUNK = 1 << 20
+_AGE_MAGIC = b"age-encryption.org/"
+_MOST_AGE_HEAD = 16_384  # bytes; for eight recipients it has some 1,000
 _WINDOW = 1 << 23
 """Bytes of memory that a zstd form may need; Tidegate makes none that needs more."""
 
@@ -46,7 +49,9 @@ def make_package(
     target = folder / "opened"
     if download.form in (BSDIFF4, ZSTD_PATCH):
         assert old is not None, "the caller takes no patch without its base"
-        target.write_bytes(patch.apply(download.form, old.read_bytes(), source.read_bytes(), size))
+        made = patch.apply(download.form, old.read_bytes(), source.read_bytes(), size)
+        with open(target, "wb", opener=private) as file:
+            file.write(made)
     else:
         _decompress(download.form, source, target, size)
     return target
@@ -55,7 +60,12 @@ def make_package(
 def _decrypt(source: Path, target: Path, trust: Trust) -> None:
     """Open an age file with whichever identity fits; plain bytes are fewer than encrypted ones."""
     try:
-        with source.open("rb") as reader, target.open("wb") as writer:
+        with source.open("rb") as reader, open(target, "wb", opener=private) as writer:
+            # age's library takes a time that grows by the square of a head's length.
+            head = reader.read(_MOST_AGE_HEAD)
+            if not head.startswith(_AGE_MAGIC) or b"\n---" not in head:
+                raise UnusableError("it cannot be decrypted: it has no head as age files have")
+            reader.seek(0)
             pyrage.decrypt_io(reader, writer, trust.opened_identities())
     except pyrage.DecryptError as error:
         raise UnusableError(f"it cannot be decrypted: {error}") from error
@@ -81,7 +91,7 @@ def _decompress(form: str, source: Path, target: Path, size: int) -> None:
 
 def _copy(reader: _Reader, target: Path, size: int) -> None:
     written = 0
-    with target.open("wb") as file:
+    with open(target, "wb", opener=private) as file:
         while chunk := reader.read(_CHUNK):
             written += len(chunk)
             if written > size:

@@ -3,18 +3,20 @@
     apps/<app>/<sha256>          the package, under its digest
     apps/<app>/installed.json    which one of the files here is installed; the last to be written
 
-A kill between the two leaves the old one installed, and the new file for the next round.
+A kill between the two leaves the old one installed, and the new file for the next round. The old
+file stays a round longer, for those who read it while the new one is installed.
 """
 
 import hashlib
 import json
+from collections.abc import Container, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from loadtest.client.answer import Offer
-from loadtest.client.durable import move_durably, sync_folder, write_durably
+from loadtest.client.durable import make_folder, move_durably, write_durably
 
 _RECORD = "installed.json"
 _CHUNK = 1 << 20
@@ -44,11 +46,32 @@ class Shelf:
         self._folder = folder
 
     def installed(self, app: str) -> Installed | None:
-        """Give what is installed, or None: also where the file was damaged since."""
+        """Give what is installed, or None: also where the file or the record is damaged."""
+        record = self._read(app)
+        while record is not None:
+            package = self._package(app, record)
+            if package is None or is_whole(package.path, package.size, package.sha256):
+                return package
+            # Another process may have installed the next one, and deleted this one.
+            before, record = record, self._read(app)
+            if record == before:
+                break
+        return None
+
+    def _read(self, app: str) -> bytes | None:
+        try:
+            return (self._folder / app / _RECORD).read_bytes()
+        except OSError:
+            return None
+
+    def _package(self, app: str, record: bytes) -> Installed | None:
+        """Read a record; None for one that is not as it was written."""
         folder = self._folder / app
         try:
-            found = json.loads((folder / _RECORD).read_bytes())
-            package = Installed(
+            found = json.loads(record)
+            if found.pop("digest") != _digest(found):
+                return None
+            return Installed(
                 app=app,
                 version=str(found["version"]),
                 size=int(found["size"]),
@@ -58,9 +81,8 @@ class Shelf:
                 release=str(found["release"]),
                 info=found["info"],
             )
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
-        return package if is_whole(package.path, package.size, package.sha256) else None
 
     def place(self, app: str, sha256: str) -> Path:
         """Say where a package with this digest belongs."""
@@ -70,16 +92,20 @@ class Shelf:
         """Install a verified file: it is moved here, unless it is here. Raises OSError."""
         place = self.place(app, offer.sha256)
         if file != place:
-            _make_folder(place.parent)
+            make_folder(self._folder)
+            make_folder(place.parent)
             move_durably(file, place)
         package = Installed(
             app, offer.version, offer.size, offer.sha256, place, True, offer.release, offer.info
         )
         self._record(package)
-        with suppress(OSError):  # the next installation tries again
-            for other in place.parent.iterdir():
-                if other.name not in (place.name, _RECORD):
-                    other.unlink()
+
+    def tidy(self, app: str, kept: Container[str]) -> None:
+        """Delete an app's files but those with these digests."""
+        with suppress(OSError):  # the next round tries again
+            for file in (self._folder / app).iterdir():
+                if file.name != _RECORD and file.name not in kept:
+                    file.unlink()
 
     def mark(self, package: Installed, *, may_open: bool) -> None:
         """Say whether an installed package may be opened. Raises OSError."""
@@ -95,6 +121,7 @@ class Shelf:
             "release": package.release,
             "info": package.info,
         }
+        record["digest"] = _digest(record)
         write_durably(package.path.with_name(_RECORD), json.dumps(record).encode())
 
 
@@ -112,8 +139,6 @@ def is_whole(path: Path, size: int, sha256: str) -> bool:
     return digest.hexdigest() == sha256
 
 
-def _make_folder(folder: Path) -> None:
-    if not folder.is_dir():
-        folder.mkdir(parents=True, exist_ok=True)
-        sync_folder(folder.parent)
-        sync_folder(folder.parent.parent)
+def _digest(record: Mapping[str, Any]) -> str:
+    """Give a record's SHA-256: nothing else holds the version, or that it may be opened."""
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()

@@ -10,18 +10,20 @@ import re
 import time
 from io import FileIO
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import urllib3
 
 from loadtest.client.answer import Download
+from loadtest.client.durable import private
 from loadtest.client.fault import UnusableError
 from loadtest.client.limits import Limits
+from loadtest.client.line import LateError, asked
 from loadtest.client.shelf import is_whole
 
 _CHUNK = 1 << 16
-_FIRST_MINUTE = 60.0
-_REDIRECTS = urllib3.Retry(total=3, connect=0, read=0, status=0, other=0)
+_MOST_REDIRECTS = 3
+_MOST_HOST = 80  # characters of it that are said
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/")
 
 
@@ -51,12 +53,14 @@ def _fetch_from(
     """Ask one URL until all is there: give None, or why it does not come."""
     alone = False  # whether every byte in `partial` came from this URL
     idle, reason = 0, ""
+    most = limits.request_seconds + download.size / limits.slowest_bytes_a_second
+    deadline = time.monotonic() + most
     for _ in range(limits.tries):
         have = _size(partial)
         alone = alone or have == 0
         if have < download.size or not have:
             try:
-                alone = _take(pool, url, download, partial, have, limits) == 0 or alone
+                alone = _take(pool, url, download, partial, have, limits, deadline) == 0 or alone
             except _CutError as error:
                 reason = str(error)
             except UnusableError as error:
@@ -84,36 +88,45 @@ def _take(
     partial: Path,
     have: int,
     limits: Limits,
+    deadline: float,
 ) -> int:
     """Take what one request brings, and say from which byte on it did.
 
+    Where it leads on to another URL, that one is asked: three times, and no further.
     Raises _CutError when it ended early, UnusableError when this URL is of no use.
     """
     headers = {"Accept-Encoding": "identity"}
     if have:
         headers["Range"] = f"bytes={have}-"
-    deadline = time.monotonic() + _FIRST_MINUTE + download.size / limits.slowest_bytes_a_second
-    try:
-        response = pool.request(
-            "GET",
-            url,
-            headers=headers,
-            preload_content=False,
-            decode_content=False,
-            timeout=limits.silence_seconds,
-            retries=_REDIRECTS,
-        )
+    silence = limits.silence_seconds
+    for _ in range(1 + _MOST_REDIRECTS):
+        seconds = deadline - time.monotonic()
+        if seconds <= 0:
+            raise _CutError("it was too slow")
         try:
-            start = _start(response, have)
-            if start is None:
-                partial.unlink(missing_ok=True)  # the next try asks for all of it
-                raise _CutError("it does not give the rest of what it began")
-            _write(response, download, partial, start, deadline)
-        finally:
-            response.close()
-    except (urllib3.exceptions.HTTPError, ValueError) as error:
-        raise _CutError(_network(error)) from error
-    return start
+            with asked(pool, "GET", url, headers, silence=silence, seconds=seconds) as response:
+                if onward := response.get_redirect_location():
+                    url = _onward(url, onward)
+                    continue
+                start = _start(response, have)
+                if start is None:
+                    partial.unlink(missing_ok=True)  # the next try asks for all of it
+                    raise _CutError("it does not give the rest of what it began")
+                _write(response, download, partial, start)
+        except LateError as error:
+            raise _CutError("it was too slow") from error
+        except (urllib3.exceptions.HTTPError, ValueError) as error:
+            raise _CutError(_network(error)) from error
+        return start
+    raise UnusableError("it leads on again and again")
+
+
+def _onward(url: str, location: str) -> str:
+    """Give the URL that a redirect leads to. Raises UnusableError, ValueError."""
+    found = urljoin(url, location)
+    if not found.lower().startswith(("http://", "https://")):
+        raise UnusableError("it leads on to what is no http or https URL")
+    return found
 
 
 def _start(response: urllib3.BaseHTTPResponse, have: int) -> int | None:
@@ -136,10 +149,9 @@ def _write(
     download: Download,
     partial: Path,
     start: int,
-    deadline: float,
 ) -> None:
     # Unbuffered: whatever came is there after a kill.
-    with partial.open("r+b" if start else "wb", buffering=0) as file:
+    with FileIO(partial, "r+b" if start else "wb", opener=private) as file:
         file.seek(start)
         file.truncate()
         while chunk := response.read1(_CHUNK):
@@ -147,8 +159,6 @@ def _write(
                 file.truncate(0)
                 raise UnusableError("it sent more bytes than the gateway announced")
             start += _write_all(file, chunk)
-            if time.monotonic() > deadline:
-                raise _CutError("it was too slow")
 
 
 def _write_all(file: FileIO, chunk: bytes) -> int:
@@ -164,17 +174,17 @@ def _size(file: Path) -> int:
 
 def _host(url: str) -> str:
     try:
-        return urlsplit(url).netloc.rpartition("@")[2] or "a URL"
+        return urlsplit(url).netloc.rpartition("@")[2][:_MOST_HOST] or "a URL"
     except ValueError:
         return "a URL"
 
 
 def _network(error: Exception) -> str:
     """Say what the network did, in few words."""
+    if isinstance(error, urllib3.exceptions.NewConnectionError):
+        return "it cannot be reached"
     if isinstance(error, urllib3.exceptions.TimeoutError):
         return "it was silent for too long"
-    if isinstance(error, urllib3.exceptions.MaxRetryError):
-        return "it cannot be reached"
     if isinstance(error, urllib3.exceptions.ProtocolError):
         return "it cut the connection"
     return "it cannot be asked"

@@ -140,7 +140,10 @@ def read_keys(text: str) -> dict[str, PublicKey]:
         lines = Path(text).read_text(encoding="utf-8")
     except ValueError as error:
         raise UnusableError(f"{text} is no text") from error
-    found = [_public_key(line) for line in _KEY_LINE.findall(lines)]
+    try:
+        found = [_public_key(line) for line in _KEY_LINE.findall(lines)]
+    except UnusableError as error:
+        raise UnusableError(f"{text} has a public key that cannot be used: {error}") from error
     if not found:
         raise UnusableError(
             f'{text} has no line such as - {{key: ann, public: "MCow…"}}; name the .pub file that '
@@ -199,5 +202,10 @@ def read_identities(file: Path) -> list[str]:
     found = [line for line in lines if line and not line.startswith("#")]
     if not found:
         raise UnusableError(f"{file} has no line AGE-SECRET-KEY-1…")
-    Trust(identities=found)
+    try:
+        Trust(identities=found)
+    except UnusableError as error:
+        raise UnusableError(
+            f"{file} is no file of identities (AGE-SECRET-KEY-1…): {error}"
+        ) from error
     return found

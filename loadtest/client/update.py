@@ -12,8 +12,6 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +19,16 @@ import urllib3
 
 from loadtest.client.answer import IDENTITY, Answer, AppAnswer, Download, Offer
 from loadtest.client.diary import Diary
+from loadtest.client.durable import PRIVATE_FOLDER, make_folder, private
 from loadtest.client.fault import UnusableError
 from loadtest.client.gateway import Gateway
 from loadtest.client.limits import Limits
 from loadtest.client.opening import FORMS, make_package
+from loadtest.client.result import Outcome, Result
 from loadtest.client.shelf import Installed, Shelf, is_whole
 from loadtest.client.transfer import fetch
 from loadtest.client.trust import Trust
-from loadtest.client.version import same_version
+from loadtest.client.version import is_lower, same_version
 
 MOST_APPS = 100
 """That one check may ask about."""
@@ -39,43 +39,10 @@ _APP_CHARS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123
 _STATUSES = {"latest", "none", "withdrawn", "unknown", "invalid"}
 """Those that bring no package; more may come with later gateways."""
 _FAULTS = (UnusableError, OSError, MemoryError)
-
-
-class Outcome(StrEnum):
-    """How a round ended for an app."""
-
-    INSTALLED = "installed"
-    ROLLED_BACK = "rolled_back"
-    LATEST = "latest"
-    NONE = "none"
-    """No release is for this phone: what is installed stays."""
-    WITHDRAWN = "withdrawn"
-    """What is installed must not be opened any more; it stays on the disk."""
-    WAITING = "waiting"
-    """There is an update, to be fetched over Wi-Fi only."""
-    FAILED = "failed"
-    """There is an update, and it could not be had; what is installed stays."""
-    UNKNOWN = "unknown"
-    INVALID = "invalid"
-    IGNORED = "ignored"
-    """A status that this client does not know."""
-    UNANSWERED = "unanswered"
-    """The gateway gave no good answer; the next check is put off."""
-    BUSY = "busy"
-    """Another client is at work in this folder; nothing was done."""
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What a round did for an app: `version` is the one installed now, None for none.
-
-    `detail` is a sentence's worth of why and how, without a full stop; it may be empty.
-    """
-
-    app: str
-    outcome: Outcome
-    version: str | None
-    detail: str = ""
+_MOST_OVERHEAD = 17 << 10
+_OVERHEAD_SHIFT = 7
+"""What a package may grow by on its way: 17 KiB and a 128th. age's head may have 16 KiB of it, its
+body a 4096th; gzip and zstd take less than a 250th of what they cannot compress."""
 
 
 class Client:
@@ -130,8 +97,8 @@ class Client:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """Keep other processes out of the folder. Raises BlockingIOError when one is in."""
-        self._root.mkdir(parents=True, exist_ok=True)
-        with (self._root / "lock").open("wb") as file:
+        self._root.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+        with open(self._root / "lock", "wb", opener=private) as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield
 
@@ -152,6 +119,7 @@ class Client:
         self._diary.save()  # now: who is killed while fetching still asks no earlier
         results = [self._treat(app, answer, have[app]) for app in self._apps]
         self._forget_downloads(answer)
+        self._forget_packages(results, answer, have)
         shutil.rmtree(self._root / "opening", ignore_errors=True)
         self._report()
         return results
@@ -162,6 +130,8 @@ class Client:
         try:
             match said.status:
                 case "update" | "rollback":
+                    if said.status == "update" and not said.forced and have is not None:
+                        self._shelf.mark(have, may_open=True)  # reinstated, like below
                     return self._install(app, said, have)
                 case "withdrawn":
                     if have is not None:
@@ -187,6 +157,8 @@ class Client:
         try:
             if offer.size > self.limits.package_bytes:
                 raise UnusableError(f"a package of {offer.size:,} bytes is too large")
+            if said.status != "rollback" and have and is_lower(offer.version, have.version):
+                raise UnusableError(f"{offer.version} is lower, and only a rollback goes down")
             # Before the download: what the signature says is compared with the answer, and the
             # file with the answer once it is here. So a forged answer costs no byte.
             self._trust.check(app, offer)
@@ -221,10 +193,10 @@ class Client:
 
     def _open(self, app: str, offer: Offer, download: Download, have: Installed | None) -> Path:
         """Fetch one download, and make the package of it. Raises UnusableError, OSError."""
-        self._refuse(download, have)
+        self._refuse(download, offer.size, have)
         work, partial = self._root / "opening", self._partial(download)
         for folder in (work, partial.parent):
-            folder.mkdir(exist_ok=True)
+            make_folder(folder)
         fetch(self._pool, download, partial, self.limits)
         self._diary.note(app, "downloaded", _version(have), offer)
         old = have.path if have is not None else None
@@ -233,14 +205,23 @@ class Client:
             raise UnusableError("it makes another file than the gateway announced")
         return file
 
-    def _refuse(self, download: Download, have: Installed | None) -> None:
-        """Refuse, before anything is fetched, what could not be opened. Raises UnusableError."""
+    def _refuse(self, download: Download, size: int, have: Installed | None) -> None:
+        """Refuse, before anything is fetched, what could not be opened, or is too much.
+
+        `size` is the package's. Raises UnusableError.
+        """
         if download.form not in (IDENTITY, *self._phone["accept"]):
             raise UnusableError(f"this client does not open {download.form:.40}")
         if download.encrypted and not self._trust.identities:
             raise UnusableError("it is encrypted, and there is no identity to open it with")
         if download.size > self.limits.package_bytes:
             raise UnusableError(f"a download of {download.size:,} bytes is too large")
+        if download.base is not None and download.size >= size:
+            raise UnusableError("it is as large as the package itself")
+        if download.size > size + (size >> _OVERHEAD_SHIFT) + _MOST_OVERHEAD:
+            raise UnusableError(
+                f"a download of {download.size:,} bytes is too large for {size:,} of a package"
+            )
         if download.base is not None and (
             have is None or not same_version(download.base, have.version)
         ):
@@ -262,6 +243,17 @@ class Client:
             for partial in (self._root / "downloads").iterdir():
                 if partial.name not in kept:
                     partial.unlink()
+
+    def _forget_packages(
+        self, results: Sequence[Result], answer: Answer, had: Mapping[str, Installed | None]
+    ) -> None:
+        """Delete all packages but those installed now, or as the round began, or offered."""
+        for result in results:
+            said, before = answer.apps.get(result.app), had[result.app]
+            if before is not None or result.outcome in (Outcome.INSTALLED, Outcome.ROLLED_BACK):
+                offer = said.offer if said is not None else None
+                kept = {package.sha256 for package in (before, offer) if package is not None}
+                self._shelf.tidy(result.app, kept)
 
     def _report(self) -> None:
         """Send what is to be reported; what does not arrive is kept for the next round."""

@@ -29,7 +29,7 @@ from stub_gateway import APP, Fault, StubGateway, offer, package, sha256, signed
 SOAK = bool(os.environ.get("TIDEGATE_SOAK"))
 ROOT = Path(__file__).parent.parent.parent
 
-OLD, NEW, OTHER = package(1), package(2), package(3)
+OLD, NEW, OTHER, FORGED = package(1), package(2), package(3), package(4)
 KEY, STRANGER = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
 IDENTITY = pyrage.x25519.Identity.generate()
 KEYS = {thumbprint(KEY.public_key()): KEY.public_key()}
@@ -74,10 +74,15 @@ WAYS = [
 
 @dataclass
 class Made:
-    """One way's answer and files, made once."""
+    """One way's answer and files, made once.
+
+    `forged`: the same of bytes that nobody signed, sound in all but that, for either signature.
+    """
 
     entry: dict[str, Any]
     files: dict[str, bytes]
+    forged: list[dict[str, Any]]
+    forged_files: dict[str, bytes]
 
 
 @pytest.fixture(scope="module")
@@ -85,16 +90,14 @@ def made(gateway: StubGateway) -> dict[Any, Made]:
     found = {}
     for form, base, encrypted in WAYS:
         gateway.reset()
-        entry = offer(
-            gateway,
-            "2",
-            NEW,
-            form=form,
-            base=base and (base, "1", OLD),
-            recipients=[IDENTITY.to_public()] if encrypted else [],
-            signers=[KEY],
-        )
-        found[form, base, encrypted] = Made(entry, dict(gateway.files))
+        recipients = [IDENTITY.to_public()] if encrypted else []
+        way = {"form": form, "base": base and (base, "1", OLD), "recipients": recipients}
+        entry, files = offer(gateway, "2", NEW, **way, signers=[KEY]), dict(gateway.files)
+        gateway.reset()
+        forged = offer(gateway, "2", FORGED, **way, signers=[STRANGER])
+        signatures = (forged["signatures"], entry["signatures"], [])
+        both = [forged | {"signatures": each} for each in signatures]
+        found[form, base, encrypted] = Made(entry, files, both, dict(gateway.files))
     return found
 
 
@@ -173,6 +176,25 @@ FAULTS = st.builds(
     chunked=st.booleans(),
     times=st.integers(0, 3),
 )
+
+
+def test_sound_bytes_that_nobody_signed(gateway: StubGateway, made: dict[Any, Made]) -> None:
+    """On each way, encrypted to the phone or not: they are not installed, and not fetched."""
+    with tempfile.TemporaryDirectory() as folder:
+        gateway.reset()
+        gateway.apps = [offer(gateway, "1", OLD, signers=[KEY])]
+        phone(Path(folder), gateway).update()
+        gateway.fetched.clear()
+        for way in WAYS:
+            gateway.files = made[way].forged_files
+            for entry in made[way].forged:
+                gateway.apps = [entry]
+                (result,) = phone(Path(folder), gateway).update()
+                assert (result.outcome, gateway.fetched) == ("failed", []), way
+                assert has(phone(Path(folder), gateway)) == ("1", sha256(OLD))
+        gateway.apps = [entry]
+        (result,) = phone(Path(folder), gateway, keys=False).update()
+        assert result.outcome == "installed", "but for the signature, they are sound"
 
 
 @settings(max_examples=1000 if SOAK else 80, deadline=None)
@@ -264,6 +286,7 @@ for step in steps:
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     after = has(root)
     client(root).update()
+    client(root).update()  # the old file goes a round later
     left = sorted(path.name for path in root.rglob("*") if path.is_file())
     print(json.dumps([step, code, after, has(root), left]), flush=True)
     if mode == "kill" and code == 0:

@@ -15,7 +15,7 @@ import redis
 
 import cdn
 from gateway.keys import Keys
-from loadtest.client import Client
+from loadtest.client import Client, Trust
 from phone_shop import (
     BACK,
     BOTH,
@@ -84,7 +84,7 @@ def test_one_apps_fault_is_its_own(world: Shop, tmp_path: Path) -> None:
     world.proxy.fault = cdn.only(_path(world, found), cdn.answered(404))
     phone_of_five = {"region": NEAR, "device": "five", "accept": GZIP}
     apps = (PLAIN, SECRET, BACK, GONE, LEFT)
-    trust = world.trust[SECRET]
+    trust = Trust(identities=world.trust[SECRET].identities)
     client = Client(tmp_path, world.place.gateway.url, phone_of_five, apps, trust, QUICK)
     said = {each.app: (each.outcome.value, each.version) for each in client.update()}
     assert said == {

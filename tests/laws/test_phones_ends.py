@@ -15,6 +15,7 @@ from loadtest.client import Trust
 from mortal import KILLED, Mortal, mortal
 from phone_shop import (
     PLAIN,
+    SECRET,
     SIGNED,
     Phone,
     Shop,
@@ -34,7 +35,7 @@ def reaper() -> Iterator[Mortal]:
 
 def told(found: Phone, **more: Any) -> dict[str, Any]:
     """Write a phone's round down for a process that will not live to its end."""
-    keys = found.app == SIGNED and str(found.shop.place.folder / "keys" / "dev.pub")
+    keys = found.app in (SIGNED, SECRET) and str(found.shop.place.folder / "keys" / "dev.pub")
     return {
         "root": str(found.root),
         "gateway": found.shop.place.gateway.url,
@@ -74,12 +75,17 @@ def test_two_kills(world: Shop, reaper: Mortal, way: str) -> None:
     """A round that was killed, and the one after it that is killed again, elsewhere."""
     _, steps = reaper.round(**told(phone(world, way)))
     chance = random.Random(1)
+    codes: list[list[int]] = []
     for _ in range(KILLS // 4):
         found = phone(world, way)
+        codes.append([])
         for _ in range(2):
-            reaper.round(**told(found, die_at=chance.randint(1, steps)))
+            code, _ = reaper.round(**told(found, die_at=chance.randint(1, steps)))
+            codes[-1].append(code)
             assert found.version in (found.before, found.target)
         found.heal()
+    assert {code for pair in codes for code in pair} <= {0, KILLED}
+    assert [KILLED, KILLED] in codes
 
 
 @pytest.mark.parametrize("way", FEW if SOAK else ["full, zstd", "bsdiff4", "encrypted, bsdiff4"])

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,7 @@ def _other_bytes(app: dict[str, Any]) -> None:
     app["package"] |= {"sha256": "0" * 64, "size": 9}
 
 
+SIGNED_WAYS = ["signed", "signed, patch", *(way for way in WAYS if way.startswith("encrypted"))]
 FORGERIES: dict[str, Callable[[dict[str, Any]], None]] = {
     "none": lambda app: app.update(signatures=[]),
     "no member": lambda app: app.pop("signatures", None),
@@ -104,7 +106,7 @@ def test_sound_bytes_that_make_another_package(world: Shop) -> None:
 @pytest.mark.parametrize("forgery", FORGERIES)
 def test_a_wrong_signature(world: Shop, forgery: str) -> None:
     """Where keys are trusted nothing is installed, nor a byte fetched, that none of them signed."""
-    for way in ("signed", "signed, patch"):
+    for way in SIGNED_WAYS:
         found = phone(world, way)
         found.gateway = world.gate.base
         world.gate.fault = forged(FORGERIES[forgery])
@@ -119,9 +121,9 @@ def test_an_unknown_key(world: Shop, tmp_path: Path) -> None:
     names = ("--for", "packages", "--dir", str(tmp_path), "--no-passphrase")
     run_here(world.place, "keygen", "eve", *names)
     eve = Trust(keys=read_keys(str(tmp_path / "eve.pub")))
-    for way in ("signed", "signed, patch", "full", "zstd-patch", "rollback"):
+    for way in (*SIGNED_WAYS, "full", "zstd-patch", "rollback"):
         found = phone(world, way)
-        found.trust = eve
+        found.trust = replace(eve, identities=found.whom().identities)
         result = found.round()
         assert (result.outcome, result.version) == ("failed", found.before), result
         assert downloads(world) == []
@@ -135,9 +137,9 @@ def test_without_its_identity_nothing_is_opened(world: Shop, tmp_path: Path) -> 
     run_here(world.place, "keygen", "eve", *names)
     secret = (tmp_path / "eve.age-key").read_text().splitlines()[-1]
     for way in (each for each in WAYS if each.startswith("encrypted")):
-        for trust in (Trust(), Trust(identities=[secret])):
+        for identities in ([], [secret]):
             found = phone(world, way)
-            found.trust = trust
+            found.trust = replace(found.whom(), identities=identities)
             result = found.round()
             assert (result.outcome, result.version) == ("failed", found.before), result
             found.trust = None
