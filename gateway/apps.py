@@ -57,16 +57,17 @@ class Entry:
 def _answers(program: Program, source: Source, cdn: Cdn, memory: Memory) -> Remembered:
     """Map (rank, place of the CDN, installed version as sent, what the client opens) to an Answer.
 
-    All whose answers are the same share the bytes. Those of a period that is over are forgotten.
+    All whose answers are the same share the bytes. All are forgotten when a period of any rule of
+    the CDN is over.
     """
     rendered: dict[_Made, tuple[bytes, bytes]] = {}
-    period = 0
+    periods: dict[int, int] = {}
 
     def work_out(key: tuple[int, int, str | None, int]) -> Answer:
-        nonlocal period
         rank, place, text, opened = key
-        if cdn.period(place) > period:
-            period = cdn.period(place)
+        period, rule = cdn.period(place)
+        if period > periods.get(rule, 0):
+            periods[rule] = period
             rendered.clear()
             forget()
         installed = parse_version(text) if text is not None else None

@@ -36,8 +36,10 @@ class Memory:
         while self._used >= self._limit and self._filled:
             oldest = self._filled.popleft()()
             if oldest is not None:
+                oldest.queued = False
                 self.empty(oldest)
-        if not table.known:
+        if not table.queued:
+            table.queued = True
             self._filled.append(ref(table))
             if len(self._filled) > self._prune_at:
                 self._filled = deque(kept for kept in self._filled if kept() is not None)
@@ -59,13 +61,15 @@ class Remembered:
     """A table that works out what it lacks, and never to None: `table[key]`.
 
     The hot path asks `known.get(key)` itself, and `learn(key)` when that is None. `known` is a
-    plain dict, as CPython subscribes a subclass of dict at twice the cost.
+    plain dict, as CPython subscribes a subclass of dict at twice the cost. `queued` is Memory's: it
+    has the table among those to empty, once, however often it forgets and is filled again.
     """
 
-    __slots__ = ("__weakref__", "_memory", "_work_out", "known")
+    __slots__ = ("__weakref__", "_memory", "_work_out", "known", "queued")
 
     def __init__(self, work_out: Callable[[Any], Any], memory: Memory) -> None:
         self.known: dict[Any, Any] = {}
+        self.queued = False
         self._work_out = work_out
         self._memory = memory
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import layout
-from gateway.answer import OTHER, Status, accepted, offer, render
+from gateway.answer import OTHER, Answer, Status, accepted, offer, render
 from gateway.apps import Apps, Entry
 from gateway.cdn import Cdn
 from gateway.errors import FormatError
@@ -221,3 +221,18 @@ def test_answers_of_a_period_that_is_over_are_forgotten() -> None:
     renewed = answers[0, cdn.place(0, 660), "1.0", 0]
     assert list(answers.known.values()) == [renewed]
     assert b"expires=780" in renewed.json
+
+
+def test_the_slower_of_two_signing_rules_forgets_too() -> None:
+    """Rules count their periods apart: the hours of one are lower numbers than another's minutes."""
+    rules: list[layout.Cdn] = [
+        {"regions": [region], "bases": ["https://cdn.example.com"], "expires": expires}
+        for region, expires in (("a", 60), ("*", 3600))
+    ]
+    cdn = Cdn(rules, SECRET, Memory())
+    answers = _entry(cdn).answers
+    answers[0, cdn.place(0, 7_200_000), "1.0", 0]
+    for hour in range(2_000, 2_010):
+        answers[0, cdn.place(1, 3_600 * hour), "1.0", 0]
+        held = [key for key in answers.known if isinstance(answers.known[key], Answer)]
+        assert held == [(0, cdn.place(1, 3_600 * hour), "1.0", 0)]
