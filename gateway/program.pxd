@@ -27,6 +27,6 @@ cdef class Program(Tables):
     cdef public str app
     cdef public list targets, releases
     cdef public dict versions, patched
-    cdef public object withdrawn
+    cdef public object withdrawn, known_releases
 
 cpdef bint is_sent(object value)

@@ -169,7 +169,15 @@ class Tables:
 class Program(Tables):
     """The tables of one app."""
 
-    __slots__ = ("app", "patched", "releases", "targets", "versions", "withdrawn")
+    __slots__ = (
+        "app",
+        "known_releases",
+        "patched",
+        "releases",
+        "targets",
+        "versions",
+        "withdrawn",
+    )
 
     def __init__(self, data: layout.Program, bits: Mapping[str, int], memory: Memory) -> None:
         """Build the tables; `bits` gives every list's bit. Raises FormatError on bad bounds."""
@@ -182,6 +190,7 @@ class Program(Tables):
         self.targets = [keys[release["package"]] for release in data["releases"]]
         # The same few texts in all apps.
         self.releases = [intern(release["id"]) for release in data["releases"]]
+        self.known_releases = tuple(map(intern, data["known_releases"]))
         self.versions = {_key(version): intern(version) for version in data["versions"]}
         patches = {
             _key(patch["installed"]) for package in data["packages"] for patch in package["patches"]
