@@ -17,6 +17,8 @@ Sums that all gateways add to (sums.py); a day is written as 20261122, in UTC:
     tg:W:reports                             set of the apps that were reported on
     tg:W:reports:<app>                       hash of <release>:<event> to reports
     tg:W:reports:<app>:<release>:<event>     HyperLogLog of hashed subjects
+    tg:W:subjects                            sorted set of the keys of these HyperLogLogs, scored by
+                                             when they were last added to (Unix seconds)
 
 They are forgotten CENSUS_DAYS and REPORTS_DAYS after they were added to last.
 
@@ -36,6 +38,7 @@ class Keys:
         self.gateways = self._prefix + "gateways"
         self.notice = self._prefix + "notice"
         self.reports = self._prefix + "reports"
+        self.subjects = self._prefix + "subjects"
 
     def blob(self, digest: bytes) -> str:
         """Name the key of a blob."""
