@@ -75,6 +75,7 @@ def lower_app(
             _package(by_version[version], patches.get(version, [])) for version in versions
         ],
         "versions": sorted(package.version for package in app.packages),
+        "known_releases": sorted(release.id for release in app.releases),
         "withdrawn": sorted(package.version for package in app.packages if package.withdrawn),
         "releases": [
             {

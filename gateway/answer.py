@@ -5,7 +5,7 @@ of the client's region, and on what the client can open; it is rendered at its f
 Where the CDN wants signed URLs, it is rendered anew for each of their periods.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Any
 
@@ -90,20 +90,46 @@ def status_of(
     return Status.LATEST, False
 
 
+Choice = tuple[int, int | None]
+"""Which form of a package an answer names, and which of its patches, if any: by their places."""
+
+
+def choose(package: layout.PackageEntry, installed: VersionKey | None, opened: int) -> Choice:
+    """Choose the smallest form that a client opens, and the smallest patch, if that is smaller.
+
+    `opened` is as `accepted` gives it; a patch is one from what the client has `installed`.
+    """
+    forms, patches = package["forms"], package["patches"]
+    form = min(
+        (at for at, each in enumerate(forms) if _is_opened(each, opened)),
+        key=lambda at: (forms[at]["size"], forms[at]["compression"]),
+    )
+    patch = min(
+        (
+            at
+            for at, each in enumerate(patches)
+            if _OPENED.get(each["format"], 0) & opened
+            and parse_version(each["installed"]) == installed
+        ),
+        key=lambda at: (patches[at]["size"], patches[at]["format"]),
+        default=None,
+    )
+    if patch is not None and patches[patch]["size"] >= forms[form]["size"]:
+        patch = None
+    return form, patch
+
+
 def offer(
     release: layout.ReleaseEntry,
     package: layout.PackageEntry,
     urls: Callable[[str], list[str]],
+    chosen: Choice,
     *,
     forced: bool,
-    installed: VersionKey | None,
-    opened: int,
 ) -> dict[str, Any]:
     """Give the members of an answer that offers a release: of an update or a rollback.
 
-    Named are the smallest form of the package that the client opens, as `accepted` says, and the
-    smallest patch from what it has `installed`, if that is smaller. `urls` gives the ordered URLs
-    of a path.
+    `urls` gives the ordered URLs of a path; `chosen` is what `choose` gave for this package.
     """
     content: dict[str, Any] = {
         "version": package["version"],
@@ -114,10 +140,7 @@ def offer(
     }
     if package["info"] is not None:
         content["info"] = orjson.Fragment(package["info"])
-    form = min(
-        (form for form in package["forms"] if _is_opened(form, opened)),
-        key=lambda form: (form["size"], form["compression"]),
-    )
+    form = package["forms"][chosen[0]]
     content["package"] = {
         "size": package["size"],
         "sha256": package["sha256"],
@@ -127,8 +150,8 @@ def offer(
         content["package"]["compression"] = form["compression"]
     if form["compression"] != IDENTITY or package["encryption"] is not None:
         content["package"] |= _transfer(form)
-    patch = _smallest_patch(package["patches"], installed, opened)
-    if patch is not None and patch["size"] < form["size"]:
+    if chosen[1] is not None:
+        patch = package["patches"][chosen[1]]
         content["patch"] = {
             "from": patch["installed"],
             "format": patch["format"],
@@ -151,15 +174,6 @@ def render(app: str, status: Status, offered: dict[str, Any]) -> tuple[bytes, by
     if isinstance(info, orjson.Fragment):
         content["info"] = orjson.loads(orjson.dumps(info))
     return json, msgpack.packb(content)
-
-
-def _smallest_patch(
-    patches: Iterable[layout.PatchEntry], installed: VersionKey | None, opened: int
-) -> layout.PatchEntry | None:
-    """Choose among the patches from a version those that the client opens, and of these one."""
-    able = (patch for patch in patches if _OPENED.get(patch["format"], 0) & opened)
-    found = [patch for patch in able if parse_version(patch["installed"]) == installed]
-    return min(found, key=lambda patch: (patch["size"], patch["format"]), default=None)
 
 
 def _transfer(form: layout.FormEntry | layout.PatchEntry) -> dict[str, Any]:

@@ -6,19 +6,22 @@ from typing import Any
 from weakref import ref
 
 from gateway import layout
-from gateway.answer import OTHER, Answer, Status, offer, render, status_of
+from gateway.answer import OTHER, Answer, Choice, Status, choose, offer, render, status_of
 from gateway.cdn import Cdn
 from gateway.errors import FormatError
 from gateway.program import NO_RELEASE, Program
 from gateway.remembered import Memory, Remembered
-from gateway.version import VersionKey, parse_version
+from gateway.version import parse_version
 
 BIG_BYTES = 32_768
 """Programs from here on are decoded when an epoch is built; smaller ones, which take a millisecond
 at most, at their first check."""
 
-_Made = tuple[int, int, Status, bool, VersionKey | None, int]
-"""What an answer's bytes depend on: rank, place, status, force, what is patched, what is opened."""
+ENTRY_BYTES = 400
+"""Rendered bytes that count for one entry: what any other takes at most (remembered.py)."""
+
+_Made = tuple[Status] | tuple[Status, bool, int, int, Choice]
+"""What an answer's bytes depend on: status, and of an offer also force, rank, place, choice."""
 
 
 class Source:
@@ -57,44 +60,51 @@ class Entry:
 def _answers(program: Program, source: Source, cdn: Cdn, memory: Memory) -> Remembered:
     """Map (rank, place of the CDN, installed version as sent, what the client opens) to an Answer.
 
-    All whose answers are the same share the bytes. Those of a period that is over are forgotten.
+    All whose answers are the same share the bytes. These are in the same table, by what they depend
+    on, and so is what was chosen for whom: they count within the same bound, and go with the
+    answers. All are forgotten when a period of any rule of the CDN is over.
     """
-    rendered: dict[_Made, tuple[bytes, bytes]] = {}
-    period = 0
+    periods: dict[int, int] = {}
 
     def work_out(key: tuple[int, int, str | None, int]) -> Answer:
-        nonlocal period
+        table = known()
+        assert table is not None  # it is what asks
         rank, place, text, opened = key
-        if cdn.period(place) > period:
-            period = cdn.period(place)
-            rendered.clear()
-            forget()
+        period, rule = cdn.period(place)
+        if period > periods.get(rule, 0):
+            periods[rule] = period
+            table.forget()
         installed = parse_version(text) if text is not None else None
         target = program.targets[rank] if rank != NO_RELEASE else None
         status, forced = status_of(installed, target, program.withdrawn)
-        made = (rank, place, status, forced, program.patched.get(installed), opened)
-        if made not in rendered:
-            rendered[made] = render(program.app, status, offered(made))
         version = "" if installed is None else program.versions.get(installed, OTHER)
         release = program.releases[rank] if rank != NO_RELEASE else ""
-        return Answer(*rendered[made], (program.app, release, status.value, version))
-
-    def offered(made: _Made) -> dict[str, Any]:
-        rank, place, status, forced, installed, opened = made
+        outcome = (program.app, release, status.value, version)
         if status not in (Status.UPDATE, Status.ROLLBACK):
-            return {}
-        release, package = source.release(rank)
+            return Answer(*rendered(table, (status,), dict), outcome)
+        patched = program.patched.get(installed)
+        chosen = table.known.get((rank, patched, opened))
+        if chosen is None:
+            chosen = choose(source.release(rank)[1], patched, opened)
+            table.keep((rank, patched, opened), chosen)
+        made = (status, forced, rank, place, chosen)
         urls = partial(cdn.urls, place)
-        return offer(release, package, urls, forced=forced, installed=installed, opened=opened)
+        bytes_ = rendered(
+            table, made, lambda: offer(*source.release(rank), urls, chosen, forced=forced)
+        )
+        return Answer(*bytes_, outcome)
+
+    def rendered(
+        table: Remembered, made: _Made, offered: Callable[[], dict[str, Any]]
+    ) -> tuple[bytes, bytes]:
+        found: tuple[bytes, bytes] | None = table.known.get(made)
+        if found is None:
+            found = render(program.app, made[0], offered())
+            table.keep(made, found, 1 + sum(map(len, found)) // ENTRY_BYTES)
+        return found
 
     answers = Remembered(work_out, memory)
     known = ref(answers)  # no cycle: nobody would collect it (see follower.py)
-
-    def forget() -> None:
-        table = known()
-        if table is not None:
-            table.forget()
-
     return answers
 
 

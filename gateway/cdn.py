@@ -46,13 +46,13 @@ class Cdn:
         expires = self.rules[rule]["expires"] if rule < len(self.rules) else None
         return rule + self._count * (second // expires) if expires else rule
 
-    def period(self, place: int) -> int:
-        """Give the number of a place's period, 0 where nothing is signed."""
-        return place // self._count
+    def period(self, place: int) -> tuple[int, int]:
+        """Give the number of a place's period, 0 where nothing is signed, and that of its rule."""
+        return divmod(place, self._count)
 
     def urls(self, place: int, path: str) -> list[str]:
         """Give the ordered URLs of a file by its path in the store."""
-        period, number = divmod(place, self._count)
+        period, number = self.period(place)
         if number == len(self.rules):
             return []
         rule = self.rules[number]

@@ -18,6 +18,7 @@ MAX_NAME = 64
 MAX_WORKERS = 256
 MIN_SECRET_CHARS = 16
 _NAME_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
+_SECRET_CHARACTERS = frozenset(map(chr, range(0x21, 0x7F))) - frozenset("\"'$\\")
 
 
 class ConfigError(TidegateError):
@@ -247,6 +248,11 @@ def _trusted(text: str) -> tuple[PublicKey, ...]:
 def _secret(text: str) -> str | None:
     if 0 < len(text) < MIN_SECRET_CHARS:
         raise ValueError(f"it has under {MIN_SECRET_CHARS} characters, so that it can be guessed.")
+    if not set(text) <= _SECRET_CHARACTERS:
+        raise ValueError(
+            "it has a character that nginx's configuration would not take as it is. Use printable "
+            "ASCII without blanks, quotes, $ and backslashes."
+        )
     return text or None
 
 

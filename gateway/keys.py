@@ -21,6 +21,8 @@ Sums that all gateways add to (sums.py); a day is written as 20261122, in UTC:
     tg:W:reports:<app>:<release>:<event>     HyperLogLog of hashed subjects
     tg:W:{reach:<app>}:<release>             HyperLogLog (sketch.py) of whom it was offered to
     tg:W:{reach:<app>}:<release>:new         what is being merged into it
+    tg:W:subjects                            sorted set of the keys of these HyperLogLogs, scored by
+                                             when they were last added to (Unix seconds)
 
 They are forgotten CENSUS_DAYS, REPORTS_DAYS and REACH_DAYS after they were added to last.
 
@@ -44,6 +46,7 @@ class Keys:
         self.gateways = self._prefix + "gateways"
         self.notice = self._prefix + "notice"
         self.reports = self._prefix + "reports"
+        self.subjects = self._prefix + "subjects"
 
     def blob(self, digest: bytes) -> str:
         """Name the key of a blob."""

@@ -238,11 +238,12 @@ class Tables(TypedDict):
 
 
 class Program(Tables):
-    """One app: its releases are the ranks; `versions` are those that phones may have."""
+    """One app: releases are the ranks; phones may have `versions`, and tell of known releases."""
 
     app: str
     packages: list[PackageEntry]
     versions: list[str]
+    known_releases: list[str]
     withdrawn: list[str]
     releases: list[ReleaseEntry]
     windows: list[WindowEntry]
@@ -295,10 +296,7 @@ class Switches(Tables):
 
 
 class Cdn(TypedDict):
-    """The ordered bases for regions that match one of the patterns (case folded).
-
-    With `expires`, URLs are signed and hold for so many seconds at least (secure_link.py).
-    """
+    """The ordered bases for regions that match a pattern (case folded); `expires` is cdn.py's."""
 
     regions: list[str]
     bases: list[str]

@@ -321,7 +321,7 @@ class Metrics:
         )
         yield CounterMetricFamily(
             "tidegate_overloads",
-            "Checks refused with 503 for having too much to do.",
+            "Checks, reports and requests for switches refused with 503: too much to do.",
             self.overloads,
         )
         yield CounterMetricFamily(
@@ -340,7 +340,7 @@ class Metrics:
         for name, text, value in (
             (
                 "tidegate_reports_passed_over",
-                "Reports that are wrong, or of what the served epoch does not have.",
+                "Reports that are wrong, or of what the served epoch's plan does not have.",
                 self.reports_passed_over,
             ),
             (

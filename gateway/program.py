@@ -179,6 +179,7 @@ class Program(Tables):
     __slots__ = (
         "_window_bits",
         "app",
+        "known_releases",
         "patched",
         "releases",
         "targets",
@@ -206,6 +207,7 @@ class Program(Tables):
         self.targets = [keys[release["package"]] for release in data["releases"]]
         # The same few texts in all apps.
         self.releases = [intern(release["id"]) for release in data["releases"]]
+        self.known_releases = tuple(map(intern, data["known_releases"]))
         self.versions = {_key(version): intern(version) for version in data["versions"]}
         patches = {
             _key(patch["installed"]) for package in data["packages"] for patch in package["patches"]

@@ -29,20 +29,23 @@ class Memory:
         """Tell how many entries all living tables hold."""
         return self._used
 
-    def make_room(self, table: "Remembered") -> None:
-        """Account for one more entry of `table`; the caller stores it right after."""
+    def make_room(self, table: "Remembered", entries: int) -> None:
+        """Account for more entries of `table`; the caller stores them right after."""
         if len(table.known) >= TABLE_ENTRIES:
             self.empty(table)
-        while self._used >= self._limit and self._filled:
+        while self._used + entries > self._limit and self._filled:
             oldest = self._filled.popleft()()
             if oldest is not None:
+                oldest.queued = False
                 self.empty(oldest)
-        if not table.known:
+        if not table.queued:
+            table.queued = True
             self._filled.append(ref(table))
             if len(self._filled) > self._prune_at:
                 self._filled = deque(kept for kept in self._filled if kept() is not None)
                 self._prune_at = max(1_000, 2 * len(self._filled))
-        self._used += 1
+        table.held += entries
+        self._used += entries
 
     def gone(self, entries: int) -> None:
         """Account for a table that went with its program."""
@@ -50,8 +53,9 @@ class Memory:
 
     def empty(self, table: "Remembered") -> None:
         """Let a table forget everything."""
-        held = len(table.known)  # apart, as `gone` may come from another thread in any call
+        held = table.held  # apart, as `gone` may come from another thread in any call
         self._used -= held
+        table.held = 0
         table.known.clear()
 
 
@@ -59,13 +63,17 @@ class Remembered:
     """A table that works out what it lacks, and never to None: `table[key]`.
 
     The hot path asks `known.get(key)` itself, and `learn(key)` when that is None. `known` is a
-    plain dict, as CPython subscribes a subclass of dict at twice the cost.
+    plain dict, as CPython subscribes a subclass of dict at twice the cost. `queued` is Memory's: it
+    has the table among those to empty, once, however often it forgets and is filled again; `held`
+    is what the table counts for.
     """
 
-    __slots__ = ("__weakref__", "_memory", "_work_out", "known")
+    __slots__ = ("__weakref__", "_memory", "_work_out", "held", "known", "queued")
 
     def __init__(self, work_out: Callable[[Any], Any], memory: Memory) -> None:
         self.known: dict[Any, Any] = {}
+        self.held = 0
+        self.queued = False
         self._work_out = work_out
         self._memory = memory
 
@@ -78,16 +86,20 @@ class Remembered:
         value = self._work_out(key)
         # Long texts are not kept: a client chooses them, and the bound counts entries, not bytes.
         if _is_short(key):
-            self._memory.make_room(self)
-            self.known[key] = value
+            self.keep(key, value)
         return value
+
+    def keep(self, key: Any, value: Any, entries: int = 1) -> None:
+        """Remember what is worked out on the way to a value; it may count for several entries."""
+        self._memory.make_room(self, entries)
+        self.known[key] = value
 
     def forget(self) -> None:
         """Forget everything."""
         self._memory.empty(self)
 
     def __del__(self) -> None:
-        self._memory.gone(len(self.known))
+        self._memory.gone(self.held)
 
 
 def _is_short(key: Any) -> bool:

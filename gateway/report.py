@@ -64,11 +64,15 @@ def read_reports(body: bytes, *, packed: bool) -> Reports:
 
 
 def known(reports: Reports, apps: Apps) -> list[Place]:
-    """Give what is about releases that the epoch has; an app that it lacks costs one look-up."""
+    """Give what is about releases that the plan has; an app that it lacks costs one look-up.
+
+    A release counts also when it is paused or ended, or its package withdrawn: what goes wrong with
+    it is told after that, too.
+    """
     found = []
     for place in reports.sound:
         entry = apps[place.app]
-        if entry is not None and place.release in entry.program.releases:
+        if entry is not None and place.release in entry.program.known_releases:
             found.append(place)
     return found
 

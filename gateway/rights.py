@@ -44,8 +44,9 @@ RIGHTS = (
     Right("notice", "subscribe unsubscribe", "publish", channel=True),
     Right("census:*", "sadd expire eval hincrby", "smembers hgetall"),
     Right("reports", "sadd expire", "smembers"),
-    Right("reports:*", "pfadd expire eval hincrby", "hgetall pfcount"),
+    Right("reports:*", "pfadd expire eval hincrby unlink", "hgetall pfcount"),
     Right("{reach:*", "eval set pfmerge expire del", "pfcount"),
+    Right("subjects", "eval zadd zcard zrange zrem zscore expire", ""),
     Right(
         "{window:*",
         "eval evalsha time hmget sismember sadd hincrby",

@@ -67,18 +67,20 @@ class Tally:
         return taken
 
     def let_go(self, taken: Reported) -> None:
-        """Forget what was taken: it is in Redis."""
+        """Forget what was taken, or a part of it: it is in Redis."""
         self._held -= _entries(taken)
 
     def restore(self, taken: Reported) -> None:
-        """Take back what was taken: it did not get to Redis."""
-        self._held -= _entries(taken) + _entries(self._reported)
-        for place, heard in self._reported.items():
-            before = taken.setdefault(place, Heard())
-            before.times += heard.times
-            before.subjects |= heard.subjects
-        self._reported = taken
-        self._held += _entries(taken)
+        """Take back what was taken, or a part of it: it did not get to Redis."""
+        for place, heard in taken.items():
+            here = self._reported.get(place)
+            if here is None:
+                self._reported[place] = heard
+                continue
+            apart = len(here.subjects) + len(heard.subjects)
+            here.times += heard.times
+            here.subjects |= heard.subjects
+            self._held -= 1 + apart - len(here.subjects)
 
     def check(self, app: str, version: str, times: int) -> None:
         """Count checks of an app from an installed version, "" for none."""
@@ -91,7 +93,7 @@ class Tally:
         return taken
 
     def restore_census(self, taken: Mapping[tuple[str, str], int]) -> None:
-        """Take back what did not get to Redis."""
+        """Take back what did not get to Redis, or a part of it."""
         for (app, version), times in taken.items():
             self.check(app, version, times)
 

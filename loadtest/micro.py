@@ -22,7 +22,7 @@ from typing import Any
 import gateway.quick
 from compiler.compilation import compile_folder
 from gateway import bucket_layout, layout
-from gateway.answer import UNSAID, Status, offer, render
+from gateway.answer import UNSAID, Status, choose, offer, render
 from gateway.check import Check
 from gateway.config import read_config
 from gateway.follower import Follower
@@ -183,7 +183,7 @@ def _deciding(plain: Snapshot, phones: Sequence[Phone], batches: Sequence[Phone]
 def _render(
     release: layout.ReleaseEntry, package: layout.PackageEntry, urls: Callable[[str], list[str]]
 ) -> None:
-    offered = offer(release, package, urls, forced=False, installed=None, opened=UNSAID)
+    offered = offer(release, package, urls, choose(package, None, UNSAID), forced=False)
     render(plans.COFFEE, Status.UPDATE, offered)
 
 

@@ -216,6 +216,7 @@ def _program(app: str, version: str, staff: tuple[str, ...]) -> Any:
         "app": app,
         "packages": packages,
         "versions": [],
+        "known_releases": [each["id"] for each in releases],
         "withdrawn": [],
         "releases": releases,
         "schedule": {"bounds": [], "cells": [every]},

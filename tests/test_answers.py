@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import layout
-from gateway.answer import OTHER, Status, accepted, offer, render
+from gateway.answer import OTHER, Answer, Status, accepted, choose, offer, render
 from gateway.apps import Apps, Entry
 from gateway.cdn import Cdn
 from gateway.errors import FormatError
 from gateway.program import NO_RELEASE
-from gateway.remembered import Memory
+from gateway.remembered import Memory, Remembered
 from gateway.version import parse_version
 
 SECRET = "a secret of sixteen"
@@ -54,13 +54,13 @@ def _package(
 
 
 def _offer(package: layout.PackageEntry, installed: str | None, accept: Any) -> dict[str, Any]:
+    have = None if installed is None else parse_version(installed)
     return offer(
         {"id": "stable", "package": 0, "upgrade": "silent"},
         package,
         lambda path: [f"https://cdn.example.com/{path}"],
+        choose(package, have, accepted(accept)),
         forced=False,
-        installed=None if installed is None else parse_version(installed),
-        opened=accepted(accept),
     )
 
 
@@ -171,11 +171,12 @@ def test_signing_needs_a_secret() -> None:
     assert not _cdn(None, None).signs
 
 
-def _entry(cdn: Cdn) -> Entry:
+def _entry(cdn: Cdn, memory: Memory | None = None) -> Entry:
     program: layout.Program = {
         "app": "coffee",
         "packages": [_package([_form("identity", 1_000)], [_patch("1.0", "bsdiff4", 5)], None)],
         "versions": ["1.0", "1.1", "3"],
+        "known_releases": ["stable"],
         "withdrawn": [],
         "releases": [{"id": "stable", "package": 0, "upgrade": "silent"}],
         "schedule": {"bounds": [], "cells": [b"\1"]},
@@ -186,9 +187,13 @@ def _entry(cdn: Cdn) -> Entry:
         "windows": [],
     }
     blob = layout.encode(layout.Program, program)
-    entry = Apps({"coffee": b""}, cdn, {}, lambda _: blob, Memory(), None)["coffee"]
+    entry = Apps({"coffee": b""}, cdn, {}, lambda _: blob, memory or Memory(), None)["coffee"]
     assert entry is not None
     return entry
+
+
+def _held(answers: Remembered) -> dict[Any, Answer]:
+    return {key: each for key, each in answers.known.items() if isinstance(each, Answer)}
 
 
 @pytest.mark.parametrize(
@@ -218,7 +223,48 @@ def test_answers_of_a_period_that_is_over_are_forgotten() -> None:
     answers = _entry(cdn).answers
     for version in ("1.0", "1.1", "3"):
         assert answers[0, cdn.place(0, 600), version, 0]
-    assert len(answers.known) == 3
+    assert len(_held(answers)) == 3
     renewed = answers[0, cdn.place(0, 660), "1.0", 0]
-    assert list(answers.known.values()) == [renewed]
+    assert list(_held(answers).values()) == [renewed]
     assert b"expires=780" in renewed.json
+
+
+def test_the_slower_of_two_signing_rules_forgets_too() -> None:
+    """Rules count their periods apart: the hours of one have lower numbers than minutes."""
+    rules: list[layout.Cdn] = [
+        {"regions": [region], "bases": ["https://cdn.example.com"], "expires": expires}
+        for region, expires in (("a", 60), ("*", 3600))
+    ]
+    cdn = Cdn(rules, SECRET, Memory())
+    answers = _entry(cdn).answers
+    answers[0, cdn.place(0, 7_200_000), "1.0", 0]
+    for hour in range(2_000, 2_010):
+        answers[0, cdn.place(1, 3_600 * hour), "1.0", 0]
+        assert list(_held(answers)) == [(0, cdn.place(1, 3_600 * hour), "1.0", 0)]
+
+
+def test_bytes_are_shared_by_what_they_depend_on() -> None:
+    """Sixteen ways to say what a client opens give two offers: with a patch and without."""
+    answers = _entry(_cdn(None)).answers
+    found = {answers[0, 1, "1.0", opened].json for opened in range(16)}
+    assert len({id(answers[0, 1, "1.0", opened].json) for opened in range(16)}) == len(found) == 2
+    have = [answers[NO_RELEASE, place, "1.0", 5].json for place in range(3)]
+    assert have[0] is have[1] is have[2]
+
+
+@pytest.mark.parametrize("entries", [1, 20, 100, 1_000])
+def test_the_bytes_of_answers_are_within_the_workers_bound(entries: int) -> None:
+    """Whatever phones send, at 400 bytes an entry; what is too much goes, answers and all."""
+    memory = Memory(entries)
+    tables = [_entry(_cdn(60), memory).answers for _ in range(10)]
+    for second in range(0, 600, 30):
+        for turn in range(100):
+            place = second // 60 * 3
+            answers = tables[turn * 7 % 10]
+            answers[0, place, f"0.{turn % 8}", turn % 16]
+            held = {id(each.json): each for table in tables for each in _held(table).values()}
+            bytes_held = sum(len(each.json) + len(each.msgpack) for each in held.values())
+            # One answer may be above a bound that does not hold it.
+            assert bytes_held <= 400 * max(entries, 20)
+            assert memory.used == sum(table.held for table in tables) <= max(entries, 20)
+    assert memory.used > 0

@@ -214,3 +214,15 @@ def test_a_port_in_use_is_named_with_the_line_to_type(tmp_path: Path) -> None:
         f"TIDEGATE_LISTEN: 127.0.0.1:{port} is in use. Choose another port, for example: "
         f"TIDEGATE_LISTEN=127.0.0.1:{port + 1} python -m gateway\n"
     )
+
+
+@pytest.mark.parametrize(
+    "last", ['"', "'", "$", "\\", " x", "\tx", "é", os.fsdecode(b"\xff"), "\x7f"]
+)
+def test_a_secret_is_what_nginx_takes_as_it_is(last: str) -> None:
+    """One that the CDN would read otherwise, or that is no text at all, is refused at the start."""
+    secret = "0123456789abcdef;{}#"
+    assert read_config(LEAST | {"TIDEGATE_URL_SECRET": f" {secret}\n"}).url_secret == secret
+    with pytest.raises(ConfigError, match=r"TIDEGATE_URL_SECRET: .* printable ASCII") as refused:
+        read_config(LEAST | {"TIDEGATE_URL_SECRET": secret + last})
+    assert secret not in str(refused.value)

@@ -24,7 +24,7 @@ from processes import Gateway, RedisServer, free_port, running_gateway, wait_unt
 from publishing import COFFEE, Workshop, image_of, plan_files, publisher_key
 from tools import tool
 
-SECRET = "a secret of 23 letters"
+SECRET = "a-secret-of-23-letters"
 CHECK = json.dumps({"apps": {COFFEE: None}, "user": "u-1"}).encode()
 BURST = 400
 

@@ -35,3 +35,18 @@ def test_long_texts_are_worked_out_and_not_kept() -> None:
     assert values["x" * KEPT_CHARS] == KEPT_CHARS
     assert answers[0, 0, None] == 3
     assert memory.used == 2
+
+
+def test_a_table_that_forgets_and_fills_again_waits_once_to_be_emptied() -> None:
+    """Answers with signed URLs are forgotten every period, for months: that leaves nothing."""
+    memory = Memory(entries=3)
+    first, second = Remembered(abs, memory), Remembered(abs, memory)
+    for number in range(2_000):
+        first.forget()
+        first[number]
+        second.forget()
+        second[number]
+    assert len(memory._filled) == 2
+    for number in range(3):  # and the bound holds as ever
+        second[number]
+        assert memory.used == len(first.known) + len(second.known) <= 3

@@ -16,13 +16,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from epochs import APP, make_epoch
+from gateway.apps import Apps
+from gateway.cdn import Cdn
 from gateway.errors import RequestError
 from gateway.hashing import id_hash, id_seed
 from gateway.keys import CENSUS_DAYS, REPORTS_DAYS
 from gateway.metrics import MAX_SERIES, OTHER, Metrics
+from gateway.remembered import Memory
 from gateway.report import EVENTS, MAX_REPORTS, Place, known, read_reports, subject
 from gateway.tally import ENTRIES, Heard
 from in_process import Served, serving, snapshot_of
+from publishing import COFFEE, image_of, plan_files
 from test_openapi import DOCUMENT, validator
 
 POST = "/v1/report"
@@ -278,3 +282,20 @@ async def test_the_printed_report_is_answered_as_printed() -> None:
     assert f"up to\n  {ENTRIES:,} distinct ones" in guide
     assert f"kept for {REPORTS_DAYS} days" in guide
     assert f"for {CENSUS_DAYS} days" in guide
+
+
+@pytest.mark.parametrize("change", ["live", "state: paused", "state: ended", "withdrawn"])
+def test_what_was_stopped_is_reported_on_still(change: str) -> None:
+    """A release that is paused, ended or withdrawn may yet fail; one that never was may not."""
+    files = plan_files(["1.0.0.1", "1.0.0.2"], withdrawn=["1.0.0.2"] * (change == "withdrawn"))
+    if change.startswith("state"):
+        line = "id: r1.0.0.2, "
+        files["apps/coffee.yaml"] = files["apps/coffee.yaml"].replace(line, f"{line}{change}, ")
+        assert change in files["apps/coffee.yaml"]
+    image = image_of(files)
+    programs = image.contents["programs"]
+    apps = Apps(programs, Cdn([], None, Memory()), {}, image.blobs.__getitem__, Memory(), None)
+    late = {"app": COFFEE, "release": "r1.0.0.2", "event": "failed"}
+    never = late | {"release": "r1.0.0.3"}
+    found = known(read_reports(body(late, never), packed=False), apps)
+    assert found == [Place(COFFEE, "r1.0.0.2", "failed")]

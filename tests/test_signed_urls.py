@@ -18,7 +18,7 @@ from processes import RedisServer, running_gateway, wait_until
 from stock import editions, packed, publish, run_here, stock
 from workplace import APP, Workplace, workplace
 
-SECRET = "a secret of enough letters"
+SECRET = "a-secret-of-enough-letters"
 EXPIRES = 60
 PLAN = (
     f"app: {APP}\npackages: [{{version: 1.0.0.1}}]\n"

@@ -5,7 +5,7 @@ import http.client
 import os
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -285,9 +285,9 @@ async def test_no_batch_holds_up_the_event_loop(
             pipeline = make(**options)
             execute = pipeline.execute
 
-            async def noting() -> Any:
+            async def noting(**options: Any) -> Any:
                 sizes.append(sum(len(args) for args, _ in pipeline.command_stack))
-                return await execute()
+                return await execute(**options)
 
             pipeline.execute = noting
             return pipeline
@@ -350,6 +350,93 @@ async def test_the_reach_waits_for_redis_within_its_bound(tmp_path: Path) -> Non
         finally:
             server.stop()
     assert metrics.reach_dropped == 5
+
+
+async def turns(work: Awaitable[None]) -> int:
+    """Count the turns that others had in the event loop while something worked."""
+    number, task = 0, asyncio.ensure_future(work)
+    while not task.done():
+        await asyncio.sleep(0)
+        number += 1
+    await task
+    return number
+
+
+@pytest.mark.parametrize("away", [False, True])
+async def test_the_census_is_built_sent_and_brought_back_in_slices(
+    server: RedisServer, redis: Any, away: bool
+) -> None:
+    """A hundred thousand versions hold up no check: others have a turn in every thousand."""
+    metrics, pairs = Metrics(), 40_000
+    for at in range(pairs):
+        metrics.tally.check(f"a{at // 10}", f"1.{at % 10}", 1)
+    async with adding("redis://127.0.0.1:1" if away else server.url, metrics) as one:
+        others = await turns(one.add_census())
+    left = metrics.tally.take_census()
+    assert len(left) == (pairs if away else 0)
+    assert set(left.values()) <= {1}
+    assert away or census(redis, "a7") == {f"1.{at}": 1 for at in range(10)}
+    assert others >= 2 * pairs // sums.BATCH_ENTRIES
+
+
+async def test_reports_are_brought_back_in_slices() -> None:
+    """As the census is, with all that waits in as many places as there may be."""
+    metrics, places = Metrics(), ENTRIES // 2
+    for at in range(places):
+        metrics.tally.report(Place(f"a{at}", "r", "failed"), at)
+    async with adding("redis://127.0.0.1:1", metrics) as one:
+        others = await turns(one.add_reports())
+    assert metrics.tally.held == ENTRIES
+    assert others >= places // sums.BATCH_ENTRIES
+
+
+async def test_a_spoiled_key_costs_its_own_sum_alone(server: RedisServer, redis: Any) -> None:
+    """Whatever else lies under a key: what goes elsewhere is added, and each failure counted."""
+    metrics = Metrics()
+    bad = Place("bad", "stable", "failed")
+    redis.set(KEYS.subjects_of(*bad), "x")
+    redis.set(KEYS.reports_of("worse"), "x")
+    redis.hset(KEYS.reports_of("odd"), "stable:failed", "many")
+    async with adding(server.url, metrics) as one:
+        for who in range(3):
+            for place in (bad, PLACE, bad._replace(app="worse"), bad._replace(app="odd")):
+                metrics.report(place, who)
+            await one.add_reports()
+        assert metrics.sum_failures == 9
+        for key in (KEYS.reports, KEYS.subjects):
+            redis.set(key, "x")
+        metrics.report(PLACE, 3)
+        await one.add_reports()
+    assert metrics.tally.held == 0
+    assert times(redis) == {"stable:installed": 4}
+    assert times(redis, "bad") == {"stable:failed": 3}
+    assert distinct(redis, PLACE) == distinct(redis, bad._replace(app="worse")) == 3
+
+
+async def test_distinct_subjects_have_a_bound_in_redis(
+    server: RedisServer, redis: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond it a place counts by number, until one that was silent for a day gives way."""
+    monkeypatch.setattr(sums, "SUBJECT_PLACES", 3)
+    metrics = Metrics()
+    places = [Place(APP, f"r{at}", "failed") for at in range(5)]
+
+    async def tell(*some: Place) -> None:
+        for place in some:
+            metrics.report(place, 7)
+        async with adding(server.url, metrics) as one:
+            await one.add_reports()
+
+    for place in places[:4]:
+        await tell(place)
+    await tell(*places)
+    assert [distinct(redis, place) for place in places] == [1, 1, 1, 0, 0]
+    now = time.time()
+    redis.zadd(KEYS.subjects, {KEYS.subjects_of(*places[1]): now - sums.DAY_SECONDS - 9})
+    await tell(places[4], places[3])
+    assert [distinct(redis, place) for place in places] == [1, 0, 1, 0, 1]
+    assert times(redis) == {f"r{at}:failed": n for at, n in enumerate((2, 2, 2, 3, 2))}
+    assert 0 < redis.ttl(KEYS.subjects) <= REPORTS_DAYS * sums.DAY_SECONDS
 
 
 def ask(gateway: Gateway, path: str, body: Any) -> tuple[int, Any]:

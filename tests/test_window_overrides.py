@@ -8,7 +8,7 @@ import pytest
 
 import processes
 from compiler.carried_plan import read_plan
-from compiler.commands.overriding import lay
+from compiler.commands import overriding
 from compiler.commands.session import Session
 from compiler.image import build_image
 from compiler.language.reading import read_files
@@ -101,7 +101,7 @@ def test_a_killed_resumption_is_finished_by_the_same_command(
     SeatRecords(workshop.mirror).change(COFFEE, "first", {"state": "paused"})
     session = Session(WORKSPACE, parse_url(server.url), str(workshop.folder))
     wish = Wish(What.STATE, "live", "coffee", "first")
-    lay(session, wish, "resume", key="", wait=0, message="")
+    overriding.lay(session, wish, "resume", key="", wait=0, message="")
     assert "that is so already in epoch 1" in capsys.readouterr().out
     assert record_of(workshop).state == "open"
 
