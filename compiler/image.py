@@ -89,24 +89,33 @@ def relay_image(
     tree: layout.Tree,
     blob: Callable[[bytes], bytes],
     overrides: Sequence[layout.Override],
+    patches: Mapping[str, layout.Patches] | None = None,
 ) -> Image:
     """Lay other overrides over a compiled plan, by compiling again only what they touch.
+
+    With `patches` these take the place of those that it has.
 
     `contents` and `tree` are of an epoch or an image, and `blob` gives any blob of theirs by its
     digest. The image's `blobs` are only those that it has made: all others are theirs.
     Raises PlanError when this compiler no longer accepts a touched app, or cannot offer it.
     """
-    apps = _touched(tree["overrides"], overrides) & contents["programs"].keys()
+    blobs = _Blobs({})
+    apps = _touched(tree["overrides"], overrides)
+    if patches is not None:
+        known, offers = tree["patches"], _keep_patches(patches, blobs)
+        apps |= {app for app in known.keys() | offers.keys() if known.get(app) != offers.get(app)}
+        tree = {**tree, "patches": offers}
+    apps &= contents["programs"].keys()
     plan = lay_over(read_plan(tree, blob, apps), overrides)
     faults = [*_unrecorded(plan)]
     if faults:
         raise PlanError(faults, plan.files)
-    blobs = _Blobs({})
-    patches: dict[str, layout.Patches] = {
-        app: layout.decode(layout.Patches, blob(tree["patches"][app]))
-        for app in apps
-        if app in tree["patches"]
-    }
+    if patches is None:
+        patches = {
+            app: layout.decode(layout.Patches, blob(tree["patches"][app]))
+            for app in apps
+            if app in tree["patches"]
+        }
     programs = {
         app.id: blobs.keep(_program(app, plan, patches)) for app in plan.apps if app.id in apps
     }
@@ -146,10 +155,7 @@ def _assemble(
         "apps": {app.id: app.file for app in plan.apps},
         "switch_apps": switch_apps(plan),
         "lists": lists,
-        "patches": {
-            app: blobs.keep(layout.encode(layout.Patches, each))
-            for app, each in sorted(patches.items())
-        },
+        "patches": _keep_patches(patches, blobs),
         "overrides": in_order(overrides),
     }
     contents: layout.Contents = {
@@ -175,6 +181,13 @@ class _Blobs:
         digest = digest_of(blob)
         self.found[digest] = blob
         return digest
+
+
+def _keep_patches(patches: Mapping[str, layout.Patches], blobs: _Blobs) -> dict[str, bytes]:
+    return {
+        app: blobs.keep(layout.encode(layout.Patches, each))
+        for app, each in sorted(patches.items())
+    }
 
 
 def _unrecorded(plan: Plan) -> Iterator[Diagnostic]:

@@ -33,6 +33,7 @@ from compiler.publication.epoch import Publication, described
 from compiler.publication.freshness import check_base
 from compiler.publication.live import UnreadableError, read_live
 from compiler.publication.publisher import LostRaceError
+from compiler.publication.repatching import repatch
 from compiler.publication.revert import prepare_revert
 from compiler.publication.versions import check_files
 from compiler.refusal import Refused
@@ -79,8 +80,9 @@ def push(
     """Publish a plan, and wait until every gateway serves it.
 
     Compiles the plan, or takes what `compile` wrote, and makes it the next epoch, signed with
-    your key. Refused, with nothing changed, if the plan does not contain what is live: its Git
-    commit must descend from that of the live epoch. Overrides (pause, withdraw, …) stay laid over
+    your key, with the patches that the store knows now. Refused, with nothing changed, if the
+    plan does not contain what is live: its Git commit must descend from that of the live epoch.
+    Overrides (pause, withdraw, …) stay laid over
     it, and are named; where the plan changes the very value overridden, say --take-plan.
     """
     if plan.is_file():
@@ -89,6 +91,7 @@ def push(
         except FormatError as fault:
             raise typer.BadParameter(f"{fault}.") from None
         session = open_session(redis, store, workspace or _workspace_of(image), changes=True)
+        image = repatch(image, session.store)
         live = _live(session, force=force)
         checkout = checkout_at(read_checkout(_HERE), commit)
     else:
