@@ -33,10 +33,10 @@ from compiler.publication.epoch import Publication, described
 from compiler.publication.freshness import check_base
 from compiler.publication.live import UnreadableError, read_live
 from compiler.publication.publisher import LostRaceError
-from compiler.publication.repatching import repatch
 from compiler.publication.revert import prepare_revert
 from compiler.publication.versions import check_files
 from compiler.refusal import Refused
+from compiler.repatching import repatch
 from gateway import layout
 from gateway.errors import FormatError
 
