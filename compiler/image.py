@@ -103,8 +103,11 @@ def relay_image(
     frozen: Mapping[str, Frozen] | None = None,
     progress: Progress = quiet,
     blobs: MutableMapping[bytes, bytes] | None = None,
+    patches: Mapping[str, layout.Patches] | None = None,
 ) -> Image:
     """Lay other overrides over a compiled plan, by compiling again only what they touch.
+
+    With `patches` these take the place of those that it has.
 
     `contents` and `tree` are of an epoch or an image, and `blob` gives any blob of theirs by its
     digest. The same windows are frozen as there; or those of `frozen`, and where they differ the
@@ -117,8 +120,12 @@ def relay_image(
     if frozen is not None:
         seats = {name: digest_of(each.seats) for name, each in frozen.items()}
         changed = {name for name, each in old.items() if each["seats"] != seats.get(name, b"")}
-    touched = _touched(tree["overrides"], overrides) | {split_name(name)[0] for name in changed}
-    apps = touched & contents["programs"].keys()
+    apps = _touched(tree["overrides"], overrides) | {split_name(name)[0] for name in changed}
+    if patches is not None:
+        known, offers = tree["patches"], _keep_patches(patches, made)
+        apps |= {app for app in known.keys() | offers.keys() if known.get(app) != offers.get(app)}
+        tree = {**tree, "patches": offers}
+    apps &= contents["programs"].keys()
     plan = lay_over(read_plan(tree, blob, apps), overrides)
     faults = [*_unrecorded(plan)]
     if faults:
@@ -134,11 +141,12 @@ def relay_image(
         seated = _seated(windows, lambda each: found[each] if each in found else blob(each))
         some = bool(tree["lists"] or frozen_of(windows))
         membership = _membership(plan, texts, seated, progress, found) if some else None
-    patches: dict[str, layout.Patches] = {
-        app: layout.decode(layout.Patches, blob(tree["patches"][app]))
-        for app in apps
-        if app in tree["patches"]
-    }
+    if patches is None:
+        patches = {
+            app: layout.decode(layout.Patches, blob(tree["patches"][app]))
+            for app in apps
+            if app in tree["patches"]
+        }
     settings = _settings(plan, windows)
     programs = {
         app.id: made.keep(_program(app, settings, windows, patches))
@@ -219,10 +227,7 @@ def _assemble(
         "apps": {app.id: app.file for app in plan.apps},
         "switch_apps": switch_apps(plan),
         "lists": lists,
-        "patches": {
-            app: blobs.keep(layout.encode(layout.Patches, each))
-            for app, each in sorted(patches.items())
-        },
+        "patches": _keep_patches(patches, blobs),
         "overrides": in_order(overrides),
         "windows": windows,
     }
@@ -252,6 +257,13 @@ class _Blobs:
         digest = digest_of(blob)
         self.found[digest] = blob
         return digest
+
+
+def _keep_patches(patches: Mapping[str, layout.Patches], blobs: _Blobs) -> dict[str, bytes]:
+    return {
+        app: blobs.keep(layout.encode(layout.Patches, each))
+        for app, each in sorted(patches.items())
+    }
 
 
 def _unrecorded(plan: Plan) -> Iterator[Diagnostic]:

@@ -3,7 +3,8 @@
     TidegateError
     ├── RequestError   the client's request cannot be read; carries an HTTP status
     ├── StoreError     Redis or the store did not answer, or not in time
-    └── FormatError    stored bytes are not what they claim to be: cut, corrupt, foreign or too new
+    └── FormatError    stored bytes are not what they claim to be: cut, corrupt or foreign
+        └── OtherFormatError   they are of another version of the data format
 
 "No update" is an answer, never an exception. Anything else that is raised is a bug.
 """
@@ -27,3 +28,7 @@ class StoreError(TidegateError):
 
 class FormatError(TidegateError):
     """Stored bytes that must not be served: damaged, foreign, or of an unknown format."""
+
+
+class OtherFormatError(FormatError):
+    """Stored bytes of a version of the data format that this code does not read."""

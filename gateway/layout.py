@@ -1,4 +1,4 @@
-"""The data format, version 1: what the compiler writes and the gateway serves from.
+"""The data format, version 2: what the compiler writes and the gateway serves from.
 
 Everything is a *blob*: immutable bytes, named by their SHA-256. One epoch is a tree of blobs:
 
@@ -15,7 +15,7 @@ Everything is a *blob*: immutable bytes, named by their SHA-256. One epoch is a 
 
 Frame. Every lettered blob starts with 16 bytes; numbers are big-endian unless said otherwise:
 
-    0   4  magic "TGD1"
+    0   4  magic "TGD2"
     4   1  kind: the letter
     5   1  format version, 1
     6   2  zero
@@ -65,7 +65,7 @@ The set of number numbers[i] is on the lists of members[ends[i-1]:ends[i]] (from
 ascending and never none. So s sets of m members in all take 4 * (2 * s + m) bytes.
 
 Compatibility: a reader refuses another version (the magic's digit and the version byte are one
-number). A change of fields or of a hash makes a new one; a gateway reads it and the one before.
+number). Changed fields or hashes make a new one; a gateway reads it and the one before (not 1).
 """
 
 import hashlib
@@ -75,15 +75,15 @@ from typing import Any, TypedDict, cast
 import msgpack
 from xxhash import xxh3_64_intdigest
 
-from gateway.errors import FormatError
+from gateway.errors import FormatError, OtherFormatError
 from gateway.shape import hold
 
-FORMAT = 1
-FORMATS = (1,)
-"""The formats that this code reads."""
+FORMAT = 2
+FORMATS = (2,)  # that this code reads
+FORMATS_READ = f"this Tidegate reads {' and '.join(map(str, FORMATS))} only"
 
 _HEAD = struct.Struct(">4sBBHQ")
-_MAGIC = b"TGD1"
+_MAGIC = b"TGD%d" % FORMAT
 
 DIGEST_BYTES = 32
 BUCKET_DIGEST_BYTES = 16
@@ -513,10 +513,10 @@ def _unframe(kind: bytes, blob: Blob) -> memoryview:
     if len(blob) < _HEAD.size:
         raise FormatError(f"a blob of {len(blob)} bytes is cut short: its head alone takes 16")
     magic, found, version, zero, checksum = _HEAD.unpack_from(blob)
-    if magic != _MAGIC or zero:
-        raise FormatError("this is no Tidegate blob: it does not start with TGD1")
+    if magic[:3] != _MAGIC[:3] or zero or (version == FORMAT and magic != _MAGIC):
+        raise FormatError(f"this is no Tidegate blob: it does not start with {_MAGIC.decode()}")
     if version not in FORMATS:
-        raise FormatError(f"data format {version} is unknown here: this gateway reads {FORMATS}")
+        raise OtherFormatError(f"it is in data format {version}, and {FORMATS_READ}")
     if found != kind[0]:
         raise FormatError(f"this blob is of kind {chr(found)!r}, where {kind.decode()!r} must be")
     payload = memoryview(blob)[_HEAD.size :]

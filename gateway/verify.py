@@ -6,7 +6,7 @@ What is left to the caller is history: whether the number is one that may be ser
 from collections.abc import Sequence
 
 from gateway import layout
-from gateway.errors import FormatError
+from gateway.errors import FormatError, OtherFormatError
 from gateway.signing import PublicKey, key_id, verify
 
 
@@ -26,8 +26,8 @@ def verify_epoch(
     epoch: layout.Epoch = layout.unpack_map(layout.Epoch, signed["epoch"])
     place = f"epoch {epoch['number']}"
     if epoch["format"] not in layout.FORMATS:
-        raise FormatError(
-            f"{place} is in data format {epoch['format']}; this gateway reads {layout.FORMATS}"
+        raise OtherFormatError(
+            f"{place} is in data format {epoch['format']}, and {layout.FORMATS_READ}"
         )
     if epoch["workspace"] != workspace:
         raise FormatError(

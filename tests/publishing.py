@@ -140,7 +140,7 @@ class Workshop:
         said = {
             "name": name,
             "version": "0.1.0",
-            "formats": [1],
+            "formats": [layout.FORMAT],
             "epoch": epoch,
             "digest": digest.hex(),
             "since": 0.0,

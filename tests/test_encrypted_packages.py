@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 import zstandard
 
+from compiler.commands.naming import app_of_file
 from compiler.diagnostic import PlanError
 from compiler.language.encryption_source import read_encryption
 from compiler.language.faults import Faults
@@ -414,10 +416,41 @@ def test_other_apps_are_not_read(desk: Desk) -> None:
     assert list(read_encryption(desk.plan)) == [APP]
 
 
-def test_a_file_s_wrong_ending_lets_nothing_through(desk: Desk) -> None:
-    """An app file that validate would refuse for its name still says that the app is secret."""
-    (desk.plan / "apps/coffee.yaml").rename(desk.plan / "apps/coffee.yml")
+@pytest.mark.parametrize("name", ["coffee.yml", "coffee.YAML", "Coffee.Yml", "drinks/coffee.yaml"])
+def test_a_file_s_wrong_name_lets_nothing_through(desk: Desk, name: str) -> None:
+    """An app file that validate refuses for its name still says that the app is secret."""
+    (desk.plan / "apps/drinks").mkdir()
+    (desk.plan / "apps/coffee.yaml").rename(desk.plan / "apps" / name)
+    assert any("An app's file is apps/<name>.yaml" in each for each in desk.said())
     assert list(read_encryption(desk.plan)) == [APP]
+
+
+@pytest.mark.parametrize("coding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "latin-1"])
+def test_a_file_that_is_no_utf_8_lets_nothing_through(desk: Desk, coding: str) -> None:
+    """What an editor saved in another encoding is refused, not taken for an app without secrets."""
+    path = desk.plan / "apps/coffee.yaml"
+    path.write_bytes(f"{path.read_text()}name: Café\n".encode(coding))
+    with pytest.raises(PlanError):
+        desk.upload()
+    assert desk.objects() == {}
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("coffee.YAML", "app: 2021000000000001\n"),
+        ("Coffee.yaml", "app: 2021000000000001\n"),
+        ("coffee.yaml", '"app": 2021000000000001\n'),
+        ("coffee.yaml", "{app: 2021000000000001}\n"),
+    ],
+)
+def test_a_file_s_name_is_never_taken_for_an_id(desk: Desk, file: str, text: str) -> None:
+    """Uploaded as the app "coffee", a package of the app in that file would go out plain."""
+    (desk.plan / "apps/coffee.yaml").unlink()
+    (desk.plan / "apps" / file).write_text(text)
+    with pytest.raises(typer.BadParameter):
+        app_of_file(desk.plan, "coffee")
+    assert app_of_file(desk.plan, "2021000000000001") == "2021000000000001"
 
 
 # Hostile records

@@ -80,6 +80,7 @@ def test_the_readme_works_as_written(tmp_path: Path) -> None:
     with _up(tmp_path, environment):
         first = (tmp_path / "output").read_text()
         assert '"status": "update"' in first
+        assert f"tidegate push {tmp_path}/.tidegate/plan --base 1 " in first
         done = subprocess.run(
             ["bash", "-e", "-c", _typed(tmp_path, environment)],
             cwd=tmp_path,
@@ -99,6 +100,8 @@ def test_the_readme_works_as_written(tmp_path: Path) -> None:
         again = (tmp_path / "output").read_text()
         assert "Going on with epoch 2 (ann" in again
         assert '"epoch": 2' in again
+        assert ".tidegate/plan" not in again  # that would put the sample in the plan's place
+        assert "tidegate push YOUR_PLAN " in again and "tidegate pull DIR " in again
 
 
 @pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM])

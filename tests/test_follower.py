@@ -156,7 +156,7 @@ FOREIGN = {
         lambda: resigned(signature=OTHER_KEY.sign(b"x"), key=TRUSTED[0].raw),
         "does not hold",
     ),
-    "another format": (lambda: with_epoch(format=2), "is in data format 2"),
+    "another format": (lambda: with_epoch(format=3), "is in data format 3"),
     "a missing field": (lambda: with_epoch(note=None), "must have exactly the fields"),
     "no contents": (lambda: with_epoch(contents=b""), "does not name its contents"),
     "number zero": (lambda: with_epoch(number=0), "has a number that no epoch has"),

@@ -120,7 +120,7 @@ def test_a_gateway_announces_itself_and_says_goodbye(tmp_path: Path) -> None:
             "gw-1",
             0,
             "",
-            [1],
+            [2],
         )
         made = make_epoch(3)
         made.write(client)

@@ -95,7 +95,7 @@ GOLDEN: dict[str, tuple[type, Any]] = {
     "contents": (
         layout.Contents,
         {
-            "format": 1,
+            "format": 2,
             "settings": D,
             "programs": {"2021000000000001": D},
             "switches": D,
@@ -198,8 +198,9 @@ def _damaged() -> dict[str, tuple[bytes, str]]:
         "grown": (blob + b"\0", "damaged"),
         "flipped_byte": (bytes(flipped), "damaged"),
         "foreign": (b"PK\3\4" + blob[4:], "no Tidegate blob"),
-        "other_kind": (b"TGD1S" + blob[5:], "of kind 'S'"),
-        "next_version": (blob[:5] + b"\2" + blob[6:], "format 2 is unknown"),
+        "other_kind": (b"TGD2S" + blob[5:], "of kind 'S'"),
+        "first_version": (b"TGD1" + blob[4:5] + b"\1" + blob[6:], "in data format 1, and"),
+        "next_version": (b"TGD3" + blob[4:5] + b"\3" + blob[6:], "in data format 3, and"),
         "reserved_set": (blob[:6] + b"\0\1" + blob[8:], "no Tidegate blob"),
         "not_msgpack": (layout._frame(b"P", b"\xc1"), "not MessagePack"),
         "trailing": (layout._frame(b"P", payload + b"\0"), "not MessagePack"),

@@ -1,14 +1,20 @@
 """What `tidegate patch` made, a push offers: to whom, what `diff` says of it, and how it stays."""
 
 import hashlib
+import json
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from compiler.patching.catalogue import read_catalogue
 from compiler.patching.formats import apply_checked
+from compiler.patching.patch_index import index_path
+from compiler.storage.parallel import THREADS
 from processes import RedisServer
 from stock import editions, packed, publish, run_here, stock
 from workplace import APP, Workplace, workplace
@@ -169,20 +175,6 @@ def test_a_patch_of_other_bytes_is_not_offered(place: Workplace) -> None:
     assert offered(place, OLD, BOTH) is None
 
 
-def test_what_is_compiled_with_a_store_is_pushed_later(place: Workplace) -> None:
-    """An image compiled where the store is at hand carries its patches; without one it has none."""
-    patch(place)
-    compiled, poor = str(place.folder / "image"), str(place.folder / "poor")
-    run_here(place, "compile", str(place.plan), "--out", poor, TIDEGATE_STORE="")
-    run_here(place, "compile", str(place.plan), "--out", compiled)
-    run_here(place, "push", poor, "--force")
-    assert offered(place, OLD) is None
-    run_here(place, "push", compiled, "--force")
-    found = offered(place, OLD)
-    assert found is not None
-    applied(place, found, OLD, place.app(apps={APP: OLD}))
-
-
 def test_an_encrypted_app_has_encrypted_patches(shop: Workplace, tmp_path: Path) -> None:
     """Only such; when the identities change they are made anew, and until then not offered."""
     app, keys, files = "secret", tmp_path / "keys", tmp_path / "packages"
@@ -237,3 +229,57 @@ def test_an_encrypted_app_has_encrypted_patches(shop: Workplace, tmp_path: Path)
     assert taken(again) == {b"age-encryption.org/v1"}
     assert again["patch"]["urls"] != found["patch"]["urls"]
     (shop.plan / "apps" / "secret.yaml").unlink()
+
+
+def test_a_compiled_file_offers_what_its_store_knows(place: Workplace) -> None:
+    """Compiled without a store, before `patch` ran: pushed later, it offers all patches.
+
+    And pushed again when there are others, it has something new to say.
+    """
+    file = str(place.folder / "image.tgd")
+    place.write("apps/coffee.yaml", f"{plan()}name: Coffee\n")
+    run_here(place, "compile", str(place.plan), "--out", file, TIDEGATE_STORE="")
+    assert "nothing new" not in run_here(place, "push", file, "--force")
+    assert offered(place, OLDEST) is None
+    patch(place)
+    assert "nothing new" not in run_here(place, "push", file, "--force")
+    assert offered(place, OLDEST) is not None
+    assert "nothing new" in run_here(place, "push", file, "--force")
+    shutil.rmtree(place.folder / "store" / "patches")
+    run_here(place, "push", file, "--force")
+    assert offered(place, OLDEST) is None
+
+
+@pytest.mark.parametrize("damage", [{"size": 10**30}, {"from": {}}, {"from": "x" * 300}, "twice"])
+def test_a_damaged_index_is_named(place: Workplace, damage: Any) -> None:
+    """A push says which index cannot be read, and changes nothing."""
+    patch(place)
+    path = place.folder / "store" / "patches" / APP / f"{TARGET}.json"
+    value = json.loads(path.read_bytes())
+    value["patches"] += value["patches"][:1] if damage == "twice" else []
+    value["patches"][0] |= {} if damage == "twice" else damage
+    path.write_text(json.dumps(value))
+    epoch = place.check()["epoch"]
+    said = run_here(place, "push", str(place.plan), "--force", code=4)
+    assert f'"patches/{APP}/{TARGET}.json" in the store is no index of patches' in said
+    assert place.check()["epoch"] == epoch
+
+
+def test_indexes_are_read_side_by_side() -> None:
+    """A bucket takes its time for each: a push of two hundred patched apps asks at once."""
+    asked: list[int] = []
+    meet = threading.Barrier(THREADS)
+
+    class Slow:
+        """A store whose answers wait until so many are asked for."""
+
+        def list_named(self, _: str) -> list[str]:
+            return [index_path(str(at), TARGET) for at in range(8 * THREADS)]
+
+        def get_named(self, _: str) -> None:
+            asked.append(meet.wait(timeout=10))
+
+    package = SimpleNamespace(version=TARGET, key=(2,), record=object())
+    apps = [SimpleNamespace(id=str(at), packages=[package]) for at in range(8 * THREADS)]
+    assert read_catalogue(Slow(), SimpleNamespace(apps=apps)) == {}  # type: ignore[arg-type]
+    assert len(asked) == 8 * THREADS

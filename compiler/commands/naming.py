@@ -18,13 +18,29 @@ _APP_ID = re.compile(r"""^app:[ \t]*["']?([A-Za-z0-9._-]+)""", re.MULTILINE)
 def app_of_file(plan: Path, name: str) -> str:
     """Give the id in apps/NAME.yaml of a plan's folder; the name itself if there is no such file.
 
-    The rest of the plan is not looked at: it may name what is not uploaded yet.
+    The rest of the plan is not looked at: it may name what is not uploaded yet. Raises
+    BadParameter when a file seems to be meant: another id than its own could stand for an app
+    that is not encrypted.
     """
     file = plan / "apps" / f"{name}.yaml"
     if not is_name(name) or not file.is_file():
+        _refuse_near(plan, name)
         return name
     found = _APP_ID.search(file.read_bytes().decode(errors="replace").removeprefix("\ufeff"))
-    return found[1] if found else name
+    if found is None:
+        raise typer.BadParameter(
+            f'{file} has no line "app: ID" that can be read. Write one, in UTF-8, or name the app '
+            "by its id."
+        )
+    return found[1]
+
+
+def _refuse_near(plan: Path, name: str) -> None:
+    for path in sorted(plan.glob("apps/*")):
+        if path.stem.casefold() == name.casefold() and path.suffix.lower() in {".yaml", ".yml"}:
+            raise typer.BadParameter(
+                f"There is no apps/{name}.yaml, but apps/{path.name}. Let both be written alike."
+            )
 
 
 def app_id(files: Mapping[str, str], name: str) -> str:

@@ -33,6 +33,7 @@ from compiler.publication.history import (
     verify_history,
 )
 from compiler.refusal import Refused
+from gateway.errors import OtherFormatError
 from gateway.signing import PublicKey, parse_trusted_keys
 
 history_app = typer.Typer(help="Who published what, and when.", invoke_without_command=True)
@@ -114,10 +115,13 @@ def show(
     live = session.live()
     found = find_epoch(session.store, live.digest, epoch)
     previous = found.epoch["previous"]
-    difference = None
+    difference, end = None, End.COLLECTED
     if not previous or found.number > oldest_kept(session.store):
-        before = read_publication(previous, session.store.get_blob) if previous else None
-        difference = compare(before, found, session.store.get_blob)
+        try:
+            before = read_publication(previous, session.store.get_blob) if previous else None
+            difference = compare(before, found, session.store.get_blob)
+        except OtherFormatError:
+            end = End.OTHER_FORMAT
     if as_json:
         told = as_data(difference) if difference is not None else None
         say_json({**found.epoch, "digest": found.digest, "difference": told})
@@ -128,7 +132,7 @@ def show(
     say(f"note: {entry['note'] or '-'}")
     for each in found.tree["overrides"]:
         say(f"laid over the plan: {laid_line(each)}")
-    say(shown(difference, None) if difference is not None else End.COLLECTED.value)
+    say(shown(difference, None) if difference is not None else end.value)
 
 
 @history_app.command("diff")

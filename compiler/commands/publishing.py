@@ -33,12 +33,13 @@ from compiler.publication.checkout import Checkout, checkout_at, read_checkout
 from compiler.publication.difference import Difference, Side, compare_sides, shown
 from compiler.publication.epoch import Publication, described
 from compiler.publication.freshness import check_base
-from compiler.publication.live import read_live
+from compiler.publication.live import UnreadableError, read_live
 from compiler.publication.publisher import LostRaceError
 from compiler.publication.revert import prepare_revert
 from compiler.publication.versions import check_files
 from compiler.publication.windows import carry_over
 from compiler.refusal import Refused
+from compiler.repatching import repatch
 from compiler.windows import Frozen, windows_of
 from gateway import layout
 from gateway.errors import FormatError
@@ -57,7 +58,12 @@ def push(
     base: Annotated[
         int | None, typer.Option(help="Outside Git: the live epoch that this plan was made from.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Even if the checkout is stale.")] = False,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="Even if the checkout is stale, or the live epoch unreadable."
+        ),
+    ] = False,
     allow_shrink: Annotated[
         bool, typer.Option("--allow-shrink", help="Even if a list loses half of its ids.")
     ] = False,
@@ -78,8 +84,9 @@ def push(
     """Publish a plan, and wait until every gateway serves it.
 
     Compiles the plan, or takes what `compile` wrote, and makes it the next epoch, signed with
-    your key. Refused, with nothing changed, if the plan does not contain what is live: its Git
-    commit must descend from that of the live epoch. Overrides (pause, withdraw, …) stay laid over
+    your key, with the patches that the store knows now. Refused, with nothing changed, if the
+    plan does not contain what is live: its Git commit must descend from that of the live epoch.
+    Overrides (pause, withdraw, …) stay laid over
     it, and are named; where the plan changes the very value overridden, say --take-plan.
     """
     if plan.is_file():
@@ -88,11 +95,12 @@ def push(
         except FormatError as fault:
             raise typer.BadParameter(f"{fault}.") from None
         session = open_session(redis, store, workspace or _workspace_of(image), changes=True)
-        live = read_live(session.store, session.mirror, session.workspace)
+        image = repatch(image, session.store)
+        live = _live(session, force=force)
         frozen = _frozen(session, live, image.tree["windows"])
         checkout = checkout_at(read_checkout(_HERE), commit)
     else:
-        image, session, live = _compile(plan, redis, store, workspace, changes=True)
+        image, session, live = _compile(plan, redis, store, workspace, changes=True, force=force)
         commit, checkout, frozen = None, read_checkout(plan), None
     known = live.tree if live is not None else None
     check_files(session.store, image.tree, image.blobs.__getitem__, known)
@@ -178,7 +186,7 @@ def _frozen(
 
 
 def _compile(
-    plan: Path, redis: str, store: str, workspace: str, *, changes: bool
+    plan: Path, redis: str, store: str, workspace: str, *, changes: bool, force: bool = False
 ) -> tuple[Image, Session, Publication | None]:
     """Compile a folder, without overrides; read the live epoch."""
     session: Session | None = None
@@ -201,8 +209,18 @@ def _compile(
         note(line)
     if session is None:
         session = open_session(redis, store, loaded.plan.workspace.name, changes=changes)
-    live = read_live(session.store, session.mirror, session.workspace)
-    return image, session, live
+    return image, session, _live(session, force=force)
+
+
+def _live(session: Session, *, force: bool) -> Publication | None:
+    """Read the live epoch; with `force` one that cannot be read counts as none."""
+    try:
+        return read_live(session.store, session.mirror, session.workspace)
+    except UnreadableError as fault:
+        if not force:
+            raise
+        note(f"Starting over, under no overrides. {fault.args[0].partition('. ')[0]}.")
+        return None
 
 
 def diff(

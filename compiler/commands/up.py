@@ -67,6 +67,10 @@ def up(
     Starts a Redis and a gateway, publishes the sample in the workspace `demo`, shows one check,
     and serves until Ctrl-C. A later run goes on with what was pushed last. DIR/env tells a shell
     where everything is: `. .tidegate/env`. This gateway is told of no keys, so it trusts any.
+
+    TIDEGATE_LISTEN (127.0.0.1:8080) says where it answers checks, TIDEGATE_ADMIN_LISTEN
+    (127.0.0.1:9080) health and metrics, TIDEGATE_FILES_LISTEN (127.0.0.1:8090) where the sample's
+    packages are downloaded.
     """
     addresses = {name: os.environ.get(name) or usual for name, usual in _ADDRESSES.items()}
     for name, address in addresses.items():
@@ -80,6 +84,7 @@ def up(
         plan = folder / "plan"
         environment = _environment(folder, redis.url, addresses)
         number = _go_on(store, redis.url)
+        went_on = number is not None
         if number is None:
             _sample(plan, store, addresses["TIDEGATE_FILES_LISTEN"])
             number = _publish(folder, plan, store, redis.url)
@@ -90,7 +95,7 @@ def up(
         mirror = Mirror(connect_sync(parse_url(redis.url), timeout_seconds=5), "demo")
         _wait(mirror, number, gateway, folder / "gateway.log")
         _show_check(addresses["TIDEGATE_LISTEN"])
-        _show_next(folder, plan, number, addresses)
+        _show_next(folder, addresses, None if went_on else f"{plan} --base {number}")
         while not once and not stopped.wait(0.2):
             if gateway.poll() is not None:
                 raise Refused(f"The gateway stopped by itself; see {folder}/gateway.log.")
@@ -213,8 +218,13 @@ def _show_check(address: str) -> None:
     say(orjson.dumps(answer, option=orjson.OPT_INDENT_2).decode())
 
 
-def _show_next(folder: Path, plan: Path, number: int, addresses: dict[str, str]) -> None:
+def _show_next(folder: Path, addresses: dict[str, str], sample: str | None) -> None:
+    """Say what to type next; `sample` names the sample in a push, None when another may be live."""
     say(f"\nServing on http://{addresses['TIDEGATE_LISTEN']}; Ctrl-C stops everything. Now try:")
     say(f"  . .venv/bin/activate; . {folder}/env          # the tools, and where everything is")
     say("  tidegate explain --app coffee --user u-1001   # why that answer")
-    say(f"  tidegate push {plan} --base {number}         # after you changed the plan")
+    if sample is not None:
+        say(f"  tidegate push {sample}         # after you changed the plan")
+        return
+    say("  tidegate push YOUR_PLAN                       # after you changed what is live")
+    say("  tidegate pull DIR                             # what is live, as a plan's folder")

@@ -22,16 +22,8 @@ def find_files(folder: Path, faults: Faults) -> list[str] | None:
             "`tidegate init` to start one.",
         )
         return None
-    found = [name for name in _names(folder, "", faults) if name.endswith((".yaml", ".yml"))]
-    for name in _names(folder, "apps", faults):
-        if name.endswith((".yaml", ".yml")):
-            found.append(f"apps/{name}")
-        elif (folder / "apps" / name).is_dir():
-            found += [
-                f"apps/{name}/{below}"
-                for below in _names(folder, f"apps/{name}", faults)
-                if below.endswith(".yaml")
-            ]
+    found = [name for name in _names(folder, "", faults) if _is_yaml(name)]
+    found += find_app_files(folder, faults)
     for app in _names(folder, "packages", faults):
         found += [
             f"packages/{app}/{name}"
@@ -39,6 +31,22 @@ def find_files(folder: Path, faults: Faults) -> list[str] | None:
             if name.endswith(".json")
         ]
     return sorted(found)
+
+
+def find_app_files(folder: Path, faults: Faults) -> list[str]:
+    """List the files in apps/, and those below it that look as if meant for an app."""
+    found = []
+    for name in _names(folder, "apps", faults):
+        if _is_yaml(name):
+            found.append(f"apps/{name}")
+        elif (folder / "apps" / name).is_dir():
+            below = _names(folder, f"apps/{name}", faults)
+            found += [f"apps/{name}/{each}" for each in below if _is_yaml(each)]
+    return sorted(found)
+
+
+def _is_yaml(name: str) -> bool:
+    return name.lower().endswith((".yaml", ".yml"))
 
 
 def _names(folder: Path, below: str, faults: Faults) -> list[str]:

@@ -7,24 +7,33 @@ withdrawal may make it the one that phones are led to.
 
 from compiler.patching.patch_index import Patch, PatchIndex, index_path, read_index
 from compiler.plan import Package, Plan
+from compiler.storage.parallel import in_parallel
 from compiler.storage.store import Store
 from gateway import layout
 from gateway.version import VersionKey, parse_version
 
 
+def patched_apps(store: Store) -> set[str]:
+    """Name the apps for which the store has an index. Raises StoreError."""
+    return {path.split("/")[1] for path in store.list_named("patches")}
+
+
 def read_catalogue(store: Store, plan: Plan) -> dict[str, layout.Patches]:
     """Read what the store knows of each app's patches. Raises StoreError and FormatError."""
     there = set(store.list_named("patches"))
+    targets = [
+        (app, package)
+        for app in plan.apps
+        for package in app.packages
+        if package.record is not None and index_path(app.id, package.version) in there
+    ]
+    indexes = in_parallel(lambda each: read_index(store, each[0].id, each[1].version), targets)
     found: dict[str, layout.Patches] = {}
-    for app in plan.apps:
-        known = {package.key: package for package in app.packages if package.record is not None}
-        offered = {
-            package.version: _offered(read_index(store, app.id, package.version), package, known)
-            for package in known.values()
-            if index_path(app.id, package.version) in there
-        }
-        if any(offered.values()):
-            found[app.id] = {"patches": {name: each for name, each in offered.items() if each}}
+    for (app, package), index in zip(targets, indexes, strict=True):
+        known = {each.key: each for each in app.packages if each.record is not None}
+        offered = _offered(index, package, known)
+        if offered:
+            found.setdefault(app.id, {"patches": {}})["patches"][package.version] = offered
     return found
 
 

@@ -33,10 +33,12 @@ from compiler.patching.selection import Pair
 from compiler.plan import Encryption
 from compiler.storage.store import Store
 from gateway.errors import FormatError, StoreError
+from gateway.version import parse_version
 
 FORMAT = 1
 
 _ATTEMPTS = 1000  # each that fails is one in which somebody else got on
+_MOST_BYTES = 1 << 40  # a patch may be larger than its package, but no number is past counting
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 
 
@@ -140,10 +142,10 @@ def _parsed(path: str, data: bytes | None) -> PatchIndex:
         return PatchIndex()
     try:
         value = json.loads(data)
-        if value["format"] == FORMAT:
+        if type(value["format"]) is int and value["format"] == FORMAT:
             served = [_patch(entry) for entry in value["patches"]]
             dropped = [_dropped(entry) for entry in value.get("not_worth_it", [])]
-            return PatchIndex(tuple(sorted([*served, *dropped], key=_place)))
+            return PatchIndex(_one_a_place([*served, *dropped]))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as fault:
         raise FormatError(
             f'"{path}" in the store is no index of patches. Delete it and run `tidegate patch` '
@@ -155,13 +157,19 @@ def _parsed(path: str, data: bytes | None) -> PatchIndex:
     )
 
 
+def _one_a_place(patches: list[Patch]) -> tuple[Patch, ...]:
+    if len({_place(each) for each in patches}) < len(patches):
+        raise ValueError("two patches of one version and format")
+    return tuple(sorted(patches, key=_place))
+
+
 def _dropped(entry: dict[str, Any]) -> Patch:
-    size, format_ = entry["size"], entry["format"]
-    if type(size) is not int or size < 0 or format_ not in FORMATS:
+    size, format_, old = entry["size"], entry["format"], entry["from"]
+    if type(size) is not int or not 0 <= size <= _MOST_BYTES or format_ not in FORMATS:
         raise ValueError(entry)
-    return Patch(
-        format_, str(entry["from"]), _hex(entry["from_sha256"]), _hex(entry["to_sha256"]), size
-    )
+    if type(old) is not str or parse_version(old) is None:
+        raise ValueError(entry)
+    return Patch(format_, old, _hex(entry["from_sha256"]), _hex(entry["to_sha256"]), size)
 
 
 def _patch(entry: dict[str, Any]) -> Patch:

@@ -131,6 +131,8 @@ class _Collection:
         oldest = oldest_kept(self.store)
         for found in walk(self.store, live.digest):
             if isinstance(found, End):
+                if found is End.OTHER_FORMAT:  # of no use to anybody, and not known to be whole
+                    oldest = max(oldest, chain[-1].number)
                 break  # also where the chain is broken: that is not ours to hide
             if len(chain) == self.keep:
                 oldest = max(oldest, chain[-1].number)

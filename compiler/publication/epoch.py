@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from compiler.windows import frozen_of
 from gateway import layout
-from gateway.errors import FormatError
+from gateway.errors import OtherFormatError
 
 Reader = Callable[[bytes], bytes]
 """Gives a blob by its digest. Raises StoreError or FormatError."""
@@ -42,10 +42,7 @@ def read_epoch(blob: bytes) -> tuple[layout.Signed, layout.Epoch]:
     signed: layout.Signed = layout.decode(layout.Signed, blob)
     epoch: layout.Epoch = layout.unpack_map(layout.Epoch, signed["epoch"])
     if epoch["format"] not in layout.FORMATS:
-        raise FormatError(
-            f"Epoch {epoch['number']} is in data format {epoch['format']}, which this tidegate "
-            "does not read. Install a newer one."
-        )
+        raise OtherFormatError(f"it is in data format {epoch['format']}, and {layout.FORMATS_READ}")
     return signed, epoch
 
 

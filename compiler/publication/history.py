@@ -17,7 +17,7 @@ from compiler.publication.mirror import batches
 from compiler.refusal import Refused
 from compiler.storage.store import Store
 from gateway import layout
-from gateway.errors import FormatError, StoreError
+from gateway.errors import FormatError, OtherFormatError, StoreError
 from gateway.signing import PublicKey, key_id, verify
 
 COLLECTED = "collected"
@@ -31,6 +31,8 @@ class End(Enum):
     FIRST = "that is the first epoch"
     COLLECTED = "older epochs were collected"
     LIMIT = "there are older epochs"
+    OTHER_FORMAT = "the epochs before are in a data format that this Tidegate does not read"
+    DAMAGED = "the epoch before is damaged"
     LOST = "the epoch before is missing from the store"
 
 
@@ -95,11 +97,11 @@ def oldest_kept(store: Store) -> int:
 def walk(store: Store, digest: bytes) -> Iterator[Link | End]:
     """Give the chain from the epoch of this digest back, and last why it ends.
 
-    Raises StoreError if the first is missing, FormatError for a damaged one.
+    Raises StoreError if the first is missing, FormatError if it cannot be read.
     """
     oldest = oldest_kept(store)
+    signed, epoch = read_epoch(store.get_blob(digest))
     while True:
-        signed, epoch = read_epoch(store.get_blob(digest))
         yield Link(digest, epoch, signed)
         digest = epoch["previous"]
         if not digest:
@@ -110,6 +112,14 @@ def walk(store: Store, digest: bytes) -> Iterator[Link | End]:
             return
         if not store.has_blob(digest):
             yield End.LOST
+            return
+        try:
+            signed, epoch = read_epoch(store.get_blob(digest))
+        except OtherFormatError:
+            yield End.OTHER_FORMAT
+            return
+        except FormatError:
+            yield End.DAMAGED
             return
 
 
@@ -145,9 +155,10 @@ def read_history(
 
 def find_epoch(store: Store, newest: bytes, number: int) -> Publication:
     """Read epoch `number` of the chain that ends in `newest`. Raises Refused if it has none."""
-    latest = None
+    latest, end = None, End.FIRST
     for found in walk(store, newest):
         if isinstance(found, End):
+            end = found
             break
         latest = latest or found.number
         if found.number == number:
@@ -159,6 +170,8 @@ def find_epoch(store: Store, newest: bytes, number: int) -> Publication:
     kept = oldest_kept(store)
     if 0 < number < kept:
         raise Refused(f"Epoch {number} was collected; the oldest that is kept is {kept}.")
+    if end in (End.OTHER_FORMAT, End.DAMAGED):
+        raise Refused(f"Epoch {number} cannot be read: {end.value}. See `tidegate history`.")
     raise Refused(f"There is no epoch {number}. See `tidegate history`.")
 
 
@@ -187,7 +200,8 @@ def verify_history(
     try:
         for found in walk(store, newest):
             if isinstance(found, End):
-                fault = f"Epoch {above}: {found.value}." if found is End.LOST else None
+                broken = found in (End.LOST, End.DAMAGED)
+                fault = f"Epoch {above}: {found.value}." if broken else None
                 return Verified(sound, found, fault)
             fault = _link_fault(found, above, workspace, trusted)
             fault = fault or _blobs_fault(store, found, checked)

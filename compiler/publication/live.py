@@ -6,6 +6,7 @@ other way round, a store ahead of Redis says that Redis has lost what it acknowl
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from compiler.publication.epoch import Publication, read_publication
 from compiler.publication.mirror import Mirror
@@ -17,6 +18,10 @@ from gateway.layout import decode_pointer
 
 LIVE = "live"
 """The store's object that holds the pointer of the newest epoch known to be committed."""
+
+
+class UnreadableError(FormatError):
+    """The live epoch is damaged, or of another data format: only a forced push goes on from it."""
 
 
 def stored_pointer(store: Store) -> bytes | None:
@@ -79,11 +84,18 @@ def peek_live(store: Store, mirror: Mirror, workspace: str) -> Publication | Non
     return _read(store, live, workspace)
 
 
+def newest_pointer(store: Store, mirror: Mirror) -> bytes | None:
+    """Give the pointer with the highest number, of store and Redis. Raises as `read_live`."""
+    found = [each for each in (stored_pointer(store), mirror.pointer()) if each is not None]
+    return max(found, key=_number, default=None)
+
+
 def settle(store: Store, mirror: Mirror, workspace: str, known: Sequence[Publication] = ()) -> None:
     """Let the store's ledger and `live` follow Redis's pointer, if that is ahead.
 
     Looked at again after writing: of two commands that write at once the slower one may have
-    written an older pointer over a newer. `known` need not be read again. Raises as `read_live`.
+    written an older pointer over a newer. `known` need not be read again, and what was there
+    before need not be readable. Raises as `read_live`.
     """
     read = {each.pointer: each for each in known}
     while True:
@@ -95,14 +107,21 @@ def settle(store: Store, mirror: Mirror, workspace: str, known: Sequence[Publica
         now = read.get(live) or _read(store, live, workspace)
         before = None
         if stored is not None:
-            before = (read.get(stored) or _read(store, stored, workspace)).tree
+            with suppress(UnreadableError):
+                before = (read.get(stored) or _read(store, stored, workspace)).tree
         note_versions(store, packages_of(now.tree, store.get_blob, before))
         store.put_named(LIVE, live)
 
 
 def _read(store: Store, pointer: bytes, workspace: str) -> Publication:
     number, digest = decode_pointer(pointer)
-    found = read_publication(digest, store.get_blob)
+    try:
+        found = read_publication(digest, store.get_blob)
+    except FormatError as fault:
+        raise UnreadableError(
+            f"Epoch {number} cannot be read: {fault}. Use the Tidegate that published it; or push "
+            "the plan with --force, which starts over without its overrides."
+        ) from fault
     if found.epoch["workspace"] != workspace:
         raise Refused(
             f"The store {store.name} holds the workspace {found.epoch['workspace']!r}, not "

@@ -32,7 +32,13 @@ from compiler.publication.epoch import (
 from compiler.publication.filling import Filled, Filling
 from compiler.publication.freshness import check_base, check_overrides, check_shrink
 from compiler.publication.gateways import check_formats, running_gateways
-from compiler.publication.live import read_live, settle, stored_pointer
+from compiler.publication.live import (
+    UnreadableError,
+    newest_pointer,
+    read_live,
+    settle,
+    stored_pointer,
+)
 from compiler.publication.mirror import Mirror
 from compiler.publication.publisher_key import PublisherKey
 from compiler.publication.versions import check_versions, packages_of
@@ -95,6 +101,7 @@ def publish(
     """Publish an image as the next epoch; see the module's text for the order of things.
 
     `now` is in Unix seconds. `commit` is noted in the epoch; by default that of `checkout`.
+    Over a live epoch that cannot be read `force` starts over: without its overrides, on its number.
     `onto` is the live epoch for which the image was made, its overrides settled: if another is
     live meanwhile, that one has won, even over `force`. Of an image that was relaid from it, only
     what is new is written and looked at. Raises Refused
@@ -103,12 +110,17 @@ def publish(
     """
     mirror = Mirror(link, workspace)
     check_redis(mirror)
-    live = onto
+    live, over, replaced = onto, None, mirror.pointer()
     if onto is None or not mirror.pointer() == stored_pointer(store) == onto.pointer:
-        live = read_live(store, mirror, workspace)
+        try:
+            live = read_live(store, mirror, workspace)
+        except UnreadableError:
+            if onto is not None or not force:
+                raise
+            over = newest_pointer(store, mirror)
     gateways = running_gateways(mirror, now)
     check_formats(gateways)
-    push = _Push(image, store, mirror, workspace, live, progress)
+    push = _Push(image, store, mirror, workspace, live, progress, replaced)
     if onto is not None and live is not None and live.digest != onto.digest:
         raise replace(push, live=onto).lost(live.pointer)
     if live is not None and live.epoch["contents"] == image.root:
@@ -123,12 +135,14 @@ def publish(
     check_versions(store, packages_of(image.tree, image.blobs.__getitem__, known))
     # A gateway never goes below what it has served, even if Redis lost that pointer meanwhile.
     served = (each.epoch for each in gateways if each.epoch < _LAST_NUMBER)
-    highest = max([live.number if live is not None else 0, *served])
+    last, previous = layout.decode_pointer(over) if over is not None else (0, b"")
+    if live is not None:
+        last, previous = live.number, live.digest
     epoch: layout.Epoch = {
         "format": layout.FORMAT,
         "workspace": workspace,
-        "number": highest + 1,
-        "previous": live.digest if live is not None else b"",
+        "number": max([last, *served]) + 1,
+        "previous": previous,
         "contents": image.root,
         "author": key.name,
         "time": now,
@@ -162,7 +176,7 @@ def check_redis(mirror: Mirror) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Push:
-    """One push on its way; `live` is the epoch that it wants to follow."""
+    """One push on its way; `live` is the epoch that it wants to follow, None if there is none."""
 
     image: Image
     store: Store
@@ -170,6 +184,8 @@ class _Push:
     workspace: str
     live: Publication | None
     progress: Progress
+    replaced: bytes | None
+    """Redis's pointer, where no live epoch can be read."""
 
     def __post_init__(self) -> None:
         settings = layout.decode(layout.Settings, self.image.blobs[self.image.contents["settings"]])
@@ -183,7 +199,7 @@ class _Push:
         """Write, look, and move the pointer."""
         digest = layout.digest_of(blob)
         written = self.write(digest, blob)
-        old = self.live.pointer if self.live is not None else None
+        old = self.live.pointer if self.live is not None else self.replaced
         new = layout.encode_pointer(epoch["number"], digest)
         before = self.live.tree["windows"] if self.live is not None else {}
         try:
