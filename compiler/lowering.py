@@ -71,6 +71,7 @@ def lower_app(app: App, patches: Mapping[str, list[layout.PatchEntry]]) -> layou
             _package(by_version[version], patches.get(version, [])) for version in versions
         ],
         "versions": sorted(package.version for package in app.packages),
+        "halts": sorted({release.id for release in ranked if release.halt is not None}),
         "withdrawn": sorted(package.version for package in app.packages if package.withdrawn),
         "releases": [
             {

@@ -229,11 +229,12 @@ class Tables(TypedDict):
 
 
 class Program(Tables):
-    """One app: its releases are the ranks; `versions` are those that phones may have."""
+    """One app: its releases are the ranks; `versions` phones may have; `halts` have a guardrail."""
 
     app: str
     packages: list[PackageEntry]
     versions: list[str]
+    halts: list[str]
     withdrawn: list[str]
     releases: list[ReleaseEntry]
 
@@ -402,10 +403,7 @@ class Signed(TypedDict):
 
 
 class Compiled(TypedDict):
-    """The root of an image file made by `compile --out`: contents, and the Git commit of the plan.
-
-    `commit` is empty outside Git.
-    """
+    """The root of an image file made by `compile --out`; `commit` is Git's, or empty."""
 
     contents: bytes
     commit: str

@@ -169,7 +169,7 @@ class Tables:
 class Program(Tables):
     """The tables of one app."""
 
-    __slots__ = ("app", "patched", "releases", "targets", "versions", "withdrawn")
+    __slots__ = ("app", "halts", "patched", "releases", "targets", "versions", "withdrawn")
 
     def __init__(self, data: layout.Program, bits: Mapping[str, int], memory: Memory) -> None:
         """Build the tables; `bits` gives every list's bit. Raises FormatError on bad bounds."""
@@ -187,6 +187,7 @@ class Program(Tables):
             _key(patch["installed"]) for package in data["packages"] for patch in package["patches"]
         }
         self.patched: dict[VersionKey | None, VersionKey] = {key: key for key in patches}
+        self.halts = frozenset(data["halts"])
         self.withdrawn = frozenset(_key(version) for version in data["withdrawn"])
 
 

@@ -215,6 +215,7 @@ def _program(app: str, version: str, staff: tuple[str, ...]) -> Any:
         "app": app,
         "packages": packages,
         "versions": [],
+        "halts": [],
         "withdrawn": [],
         "releases": releases,
         "schedule": {"bounds": [], "cells": [every]},

@@ -127,6 +127,7 @@ def _program(app: str, releases: int, newest: int, lists: list[str]) -> Any:
         "app": app,
         "packages": [_package(app, version) for version in versions],
         "versions": [],
+        "halts": [],
         "withdrawn": [],
         "releases": [
             {"id": f"r{rank}", "package": rank, "upgrade": "silent"} for rank in range(releases)

@@ -6,6 +6,7 @@ from compiler.language import later
 from compiler.language.conditions import CONDITION
 from compiler.language.draft import AppDraft, AudienceDraft, Clients, PackageDraft, ReleaseDraft
 from compiler.language.faults import Faults, quote
+from compiler.language.guardrail import HALT
 from compiler.language.ramp import PercentShape
 from compiler.language.ranges import interval
 from compiler.language.recipients import ENCRYPTION, refuse_twins
@@ -188,6 +189,7 @@ def _release(fields: Fields, faults: Faults) -> ReleaseDraft:
         starts,
         ends,
         fields.span,
+        fields.get("halt"),
     )
 
 
@@ -208,6 +210,7 @@ RELEASE = Record(
         "state": Key(choice("live", "paused", "ended"), "Only a live release is offered."),
         "starts": Key(Placed(TIME), "The first second, with an offset."),
         "ends": Key(Placed(TIME), "The first second after it, with an offset."),
+        "halt": Key(HALT, "When `tidegate control` pauses it by itself."),
     },
     _release,
     later.IN_RELEASE,
