@@ -1,7 +1,7 @@
 """The names of everything that a workspace keeps in Redis.
 
-No two keys share a hash tag, so that a Cluster spreads the blobs and buckets; no command and no
-script names more than one of them.
+Where nothing else is said, no two keys share a hash tag, so that a Cluster spreads the blobs and
+buckets, and no command and no script names more than one of them.
 
     tg:W:live              the pointer to the live epoch (layout.encode_pointer)
     tg:W:blob:<hex>        a blob, by its SHA-256
@@ -9,6 +9,8 @@ script names more than one of them.
     tg:W:gateways          sorted set of gateway names, scored by when they were last heard (s)
     tg:W:gateway:<name>    what a gateway says of itself, as JSON, expiring
     tg:W:notice            the channel on which a moved pointer is announced
+    tg:W:control           the lease of the active controller: its holder's random name
+    tg:W:alarm             hash of <app>/<release> to what is wrong with it, as JSON
 
 Sums that all gateways add to (sums.py); a day is written as 20261122, in UTC:
 
@@ -20,11 +22,17 @@ Sums that all gateways add to (sums.py); a day is written as 20261122, in UTC:
 
 They are forgotten CENSUS_DAYS and REPORTS_DAYS after they were added to last.
 
+    tg:W:{guard:<app>:<release>}:<event>:<minute>    HyperLogLog of hashed subjects, for a day
+
+is kept of a release with a guardrail: those that reported the event, `installed` or `failed`, in a
+minute since 1970. It shares a hash tag, as the minutes of a period are counted together.
+
 Who may do what with them stands in rights.py: a new kind of key is a row there, too.
 """
 
 CENSUS_DAYS = 8
 REPORTS_DAYS = 90
+GUARD_SECONDS = 86_400
 
 
 class Keys:
@@ -36,6 +44,8 @@ class Keys:
         self.gateways = self._prefix + "gateways"
         self.notice = self._prefix + "notice"
         self.reports = self._prefix + "reports"
+        self.control = self._prefix + "control"
+        self.alarm = self._prefix + "alarm"
 
     def blob(self, digest: bytes) -> str:
         """Name the key of a blob."""
@@ -64,6 +74,10 @@ class Keys:
     def subjects_of(self, app: str, release: str, event: str) -> str:
         """Name the key of the distinct subjects of an event."""
         return f"{self.reports}:{app}:{release}:{event}"
+
+    def guard(self, app: str, release: str, event: str, minute: int) -> str:
+        """Name the key of a minute's distinct subjects of an event, under a guardrail."""
+        return f"{self._prefix}{{guard:{app}:{release}}}:{event}:{minute}"
 
     def every(self, kind: str) -> str:
         """Give the SCAN pattern of all keys of a kind: `blob` or `bucket`."""

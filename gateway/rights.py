@@ -45,6 +45,9 @@ RIGHTS = (
     Right("census:*", "sadd expire eval hincrby", "smembers hgetall"),
     Right("reports", "sadd expire", "smembers"),
     Right("reports:*", "pfadd expire eval hincrby", "hgetall pfcount"),
+    Right("{guard:*", "pfadd expire", "pfcount"),
+    Right("control", "", "eval get set pexpire del"),
+    Right("alarm", "", "hgetall hset hdel"),
     Right(
         "{window:*",
         "eval evalsha time hmget sismember sadd hincrby",
@@ -84,6 +87,8 @@ def acl_line(role: Role, user: str, workspace: str, kind: Kind, *, reads_apart: 
     for right in RIGHTS:
         used = right.of(role)
         commands.update(used)
+        if not used:
+            continue
         if right.channel:
             places += [f"&{prefix}{right.keys}"]
         else:

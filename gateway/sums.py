@@ -8,16 +8,18 @@ which a HyperLogLog counts once. While Redis is away, or short of memory, that f
 lost. Numbers follow, which must not be added twice: they are sent once, and forgotten however that
 ends. So a number is lost, never doubled, when Redis or the gateway goes away in between. (On a
 Cluster, what a moved slot has refused is sent again; that is no second time.)
+
+Of a release with a guardrail the subjects are counted by the minute, too, that of their adding.
 """
 
 import asyncio
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from itertools import islice
 from typing import Any
 
-from gateway.keys import CENSUS_DAYS, REPORTS_DAYS, Keys
+from gateway.keys import CENSUS_DAYS, GUARD_SECONDS, REPORTS_DAYS, Keys
 from gateway.link import AsyncLink, RedisFault
 from gateway.metrics import Metrics
 from gateway.tally import Reported
@@ -28,6 +30,9 @@ BATCH_ENTRIES = 1_000
 """Subjects or numbers that one pipeline carries: the event loop packs them in 2 ms or so."""
 
 DAY_SECONDS = 86_400
+
+GUARDED = ("installed", "failed")
+"""The events that a guardrail compares."""
 
 _ADD = """
 for at = 2, #ARGV, 2 do redis.call('HINCRBY', KEYS[1], ARGV[at], ARGV[at + 1]) end
@@ -40,11 +45,18 @@ Command = tuple[Any, ...]
 class Sums:
     """Adds what one process counts."""
 
-    def __init__(self, link: AsyncLink, keys: Keys, metrics: Metrics) -> None:
-        """Use a link that sends everything once."""
+    def __init__(
+        self,
+        link: AsyncLink,
+        keys: Keys,
+        metrics: Metrics,
+        has_guardrail: Callable[[str, str], bool] = lambda _app, _release: False,
+    ) -> None:
+        """Use a link that sends everything once; ask `has_guardrail` of an app and a release."""
         self._link: Any = link  # redis-py's types leave open whether a call is awaited
         self._keys = keys
         self._metrics = metrics
+        self._has_guardrail = has_guardrail
         self._over = asyncio.Event()
         self._ended = asyncio.Event()
 
@@ -110,12 +122,16 @@ class Sums:
 
     def _subjects(self, reported: Reported) -> Iterator[Command]:
         yield from _names(self._keys.reports, {place.app for place in reported}, REPORTS_DAYS)
+        minute = int(time.time()) // 60
         for place, heard in reported.items():
-            key = self._keys.subjects_of(*place)
-            for some in _cut(heard.subjects):
-                yield ("PFADD", key, *some)
-            if heard.subjects:
-                yield ("EXPIRE", key, REPORTS_DAYS * DAY_SECONDS)
+            app, release, event = place
+            keys = {self._keys.subjects_of(*place): REPORTS_DAYS * DAY_SECONDS}
+            if event in GUARDED and self._has_guardrail(app, release):
+                keys[self._keys.guard(app, release, event, minute)] = GUARD_SECONDS
+            for key, seconds in keys.items() if heard.subjects else ():
+                for some in _cut(heard.subjects):
+                    yield ("PFADD", key, *some)
+                yield ("EXPIRE", key, seconds)
 
     async def _add(self, numbers: dict[str, dict[str, int]], days: int) -> None:
         """Add numbers to the fields of hashes, at most once."""
