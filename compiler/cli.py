@@ -78,6 +78,7 @@ COMMANDS = {
     "patch": "patches.patch",
     "census": "counts.census",
     "reports": "counts.reports",
+    "control": "controlling.control",
     "redis-acl": "access.redis_acl",
     "history": "past.history_app",
     "allowlist": "lists.allowlist_app",

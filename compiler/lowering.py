@@ -76,6 +76,7 @@ def lower_app(
         ],
         "versions": sorted(package.version for package in app.packages),
         "known_releases": sorted(release.id for release in app.releases),
+        "halts": sorted({release.id for release in ranked if release.halt is not None}),
         "withdrawn": sorted(package.version for package in app.packages if package.withdrawn),
         "releases": [
             {

@@ -115,6 +115,19 @@ def percent_text(basis_points: int) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Halt:
+    """A guardrail: when a release is paused by itself.
+
+    Of the distinct subjects that reported `installed` or `failed` within `minutes`, at least
+    `min_reports`, more than the share `failures` (in hundredths of a percent) failed.
+    """
+
+    failures: int
+    min_reports: int
+    minutes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Release:
     """Offer `package` (its version text as in Package.version) to `audience` under `conditions`.
 
@@ -130,6 +143,7 @@ class Release:
     state: State = State.LIVE
     starts: int | None = None
     ends: int | None = None
+    halt: Halt | None = None
     span: Span = field(default=NOWHERE, compare=False, repr=False)
 
 

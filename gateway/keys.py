@@ -1,9 +1,9 @@
 """The names of everything that a workspace keeps in Redis.
 
-No two keys share a hash tag, so that a Cluster spreads the blobs and buckets; no command and no
-script names more than one of them, but for two of an app: a script looks at all its windows
-together, under {window:<app>}; and one merges what a gateway knows of the reach of its releases,
-from a key that it makes and deletes, under {reach:<app>}.
+Where nothing else is said, no two keys share a hash tag, so that a Cluster spreads the blobs and
+buckets, and no command and no script names more than one of them. For two a script does: it looks
+at all windows of an app together, under {window:<app>}; and it merges what a gateway knows of the
+reach of its releases, from a key that it makes and deletes, under {reach:<app>}.
 
     tg:W:live              the pointer to the live epoch (layout.encode_pointer)
     tg:W:blob:<hex>        a blob, by its SHA-256
@@ -11,6 +11,8 @@ from a key that it makes and deletes, under {reach:<app>}.
     tg:W:gateways          sorted set of gateway names, scored by when they were last heard (s)
     tg:W:gateway:<name>    what a gateway says of itself, as JSON, expiring
     tg:W:notice            the channel on which a moved pointer is announced
+    tg:W:control           the lease of the active controller: its holder's random name
+    tg:W:alarm             hash of <app>/<release> to what is wrong with it, as JSON
 
 Sums that all gateways add to (sums.py); a day is written as 20261122, in UTC:
 
@@ -29,12 +31,18 @@ They are forgotten CENSUS_DAYS, REPORTS_DAYS and REACH_DAYS after they were adde
     tg:W:{window:<app>}:<release>                      the record of a window (seating.py), a hash
     tg:W:{window:<app>}:<release>:<sets>.<shard>       a set of its seats, signed 64-bit numbers
 
+    tg:W:{guard:<app>:<release>}:<event>:<minute>    HyperLogLog of hashed subjects, for a day
+
+is kept of a release with a guardrail: those that reported the event, `installed` or `failed`, in a
+minute since 1970. It shares a hash tag, as the minutes of a period are counted together.
+
 Who may do what with them stands in rights.py: a new kind of key is a row there, too.
 """
 
 CENSUS_DAYS = 8
 REPORTS_DAYS = 90
 REACH_DAYS = 90
+GUARD_SECONDS = 86_400
 
 
 class Keys:
@@ -47,6 +55,8 @@ class Keys:
         self.notice = self._prefix + "notice"
         self.reports = self._prefix + "reports"
         self.subjects = self._prefix + "subjects"
+        self.control = self._prefix + "control"
+        self.alarm = self._prefix + "alarm"
 
     def blob(self, digest: bytes) -> str:
         """Name the key of a blob."""
@@ -97,6 +107,10 @@ class Keys:
     def reach_of(self, app: str, release: str) -> str:
         """Name the key of the distinct subjects whom a release was offered to."""
         return f"{self._prefix}{{reach:{app}}}:{release}"
+
+    def guard(self, app: str, release: str, event: str, minute: int) -> str:
+        """Name the key of a minute's distinct subjects of an event, under a guardrail."""
+        return f"{self._prefix}{{guard:{app}:{release}}}:{event}:{minute}"
 
     def every(self, kind: str) -> str:
         """Give the SCAN pattern of all keys of a kind: `blob` or `bucket`."""

@@ -238,12 +238,16 @@ class Tables(TypedDict):
 
 
 class Program(Tables):
-    """One app: releases are the ranks; phones may have `versions`, and tell of known releases."""
+    """One app: releases are the ranks; phones may have `versions`, and tell of known releases.
+
+    Those in `halts` have a guardrail.
+    """
 
     app: str
     packages: list[PackageEntry]
     versions: list[str]
     known_releases: list[str]
+    halts: list[str]
     withdrawn: list[str]
     releases: list[ReleaseEntry]
     windows: list[WindowEntry]
@@ -435,10 +439,7 @@ class Signed(TypedDict):
 
 
 class Compiled(TypedDict):
-    """The root of an image file made by `compile --out`: contents, and the Git commit of the plan.
-
-    `commit` is empty outside Git.
-    """
+    """The root of an image file made by `compile --out`; `commit` is Git's, or empty."""
 
     contents: bytes
     commit: str

@@ -28,7 +28,7 @@ cdef class Program(Tables):
     cdef public str app
     cdef public list targets, releases
     cdef public dict versions, patched
-    cdef public object withdrawn, known_releases
+    cdef public object withdrawn, known_releases, halts
     cdef object _window_bits
     cdef public bint windowed
     cdef public dict windows

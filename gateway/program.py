@@ -179,6 +179,7 @@ class Program(Tables):
     __slots__ = (
         "_window_bits",
         "app",
+        "halts",
         "known_releases",
         "patched",
         "releases",
@@ -213,6 +214,7 @@ class Program(Tables):
             _key(patch["installed"]) for package in data["packages"] for patch in package["patches"]
         }
         self.patched: dict[VersionKey | None, VersionKey] = {key: key for key in patches}
+        self.halts = frozenset(data["halts"])
         self.withdrawn = frozenset(_key(version) for version in data["withdrawn"])
 
     def wanted(

@@ -47,6 +47,9 @@ RIGHTS = (
     Right("reports:*", "pfadd expire eval hincrby unlink", "hgetall pfcount"),
     Right("{reach:*", "eval set pfmerge expire del", "pfcount"),
     Right("subjects", "eval zadd zcard zrange zrem zscore expire", ""),
+    Right("{guard:*", "pfadd expire", "pfcount"),
+    Right("control", "", "eval get set pexpire del"),
+    Right("alarm", "", "hgetall hset hdel"),
     Right(
         "{window:*",
         "eval evalsha time hmget sismember sadd hincrby",
@@ -86,6 +89,8 @@ def acl_line(role: Role, user: str, workspace: str, kind: Kind, *, reads_apart: 
     for right in RIGHTS:
         used = right.of(role)
         commands.update(used)
+        if not used:
+            continue
         if right.channel:
             places += [f"&{prefix}{right.keys}"]
         else:

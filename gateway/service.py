@@ -75,8 +75,15 @@ class Service:
             connect_async(config.redis, timeout_seconds=FOLLOW_TIMEOUT_SECONDS, once=True),
             keys,
             self.counts,
+            self._has_guardrail,
         )
         self._tasks: list[asyncio.Task[None]] = []
+
+    def _has_guardrail(self, app: str, release: str) -> bool:
+        """Tell whether a release of the served epoch has one."""
+        snapshot = self.follower.snapshot
+        entry = None if snapshot is None else snapshot.apps[app]
+        return entry is not None and release in entry.program.halts
 
     async def follow(self) -> None:
         """Take an epoch if there is one, and follow from now on. Raises StoreError."""

@@ -16,18 +16,20 @@ A key that holds something else costs the sums of that key, and no other. Distin
 counted of SUBJECT_PLACES places at once: one that was told of before goes on; a new one, when there
 are so many, takes the place of the one that was silent longest, if that is a day or more, and else
 counts by number alone.
+
+Of a release with a guardrail the subjects are counted by the minute, too, that of their adding.
 """
 
 import asyncio
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from itertools import islice
 from typing import Any
 
 import structlog
 
-from gateway.keys import CENSUS_DAYS, REACH_DAYS, REPORTS_DAYS, Keys
+from gateway.keys import CENSUS_DAYS, GUARD_SECONDS, REACH_DAYS, REPORTS_DAYS, Keys
 from gateway.link import AsyncLink, RedisFault
 from gateway.metrics import Metrics
 from gateway.report import Place
@@ -77,6 +79,9 @@ redis.call('EXPIRE', key, ARGV[4])
 return {refused, gone}
 """
 
+GUARDED = ("installed", "failed")
+"""The events that a guardrail compares."""
+
 _ADD = """
 for at = 2, #ARGV, 2 do redis.call('HINCRBY', KEYS[1], ARGV[at], ARGV[at + 1]) end
 redis.call('EXPIRE', KEYS[1], ARGV[1])
@@ -97,12 +102,19 @@ log = structlog.get_logger()
 class Sums:
     """Adds what one process counts."""
 
-    def __init__(self, link: AsyncLink, keys: Keys, metrics: Metrics) -> None:
-        """Use a link that sends everything once."""
+    def __init__(
+        self,
+        link: AsyncLink,
+        keys: Keys,
+        metrics: Metrics,
+        has_guardrail: Callable[[str, str], bool] = lambda _app, _release: False,
+    ) -> None:
+        """Use a link that sends everything once; ask `has_guardrail` of an app and a release."""
         self._link: Any = link  # redis-py's types leave open whether a call is awaited
         self._keys = keys
         self._metrics = metrics
         self._named: set[str] = set()
+        self._has_guardrail = has_guardrail
         self._over = asyncio.Event()
         self._ended = asyncio.Event()
 
@@ -209,14 +221,25 @@ class Sums:
         command = ("EVAL", _ADMIT, 1, self._keys.subjects, now, SUBJECT_PLACES, DAY_SECONDS)
         seconds = REPORTS_DAYS * DAY_SECONDS
         found = await self._send([(*command, seconds, *wanted)])
+        commands = self._guarded(some, now // 60)
         if not found:
-            return []
+            return commands
         refused, gone = ({key.decode() for key in keys} for keys in found[0])
-        commands: list[Command] = [("UNLINK", key) for key in gone]
+        commands += (("UNLINK", key) for key in gone)
         for key in wanted:
             if key not in refused:
                 commands += (("PFADD", key, *few) for few in _cut(heard[key]))
                 commands.append(("EXPIRE", key, seconds))
+        return commands
+
+    def _guarded(self, some: list[tuple[Place, Heard]], minute: int) -> list[Command]:
+        """Write what adds the subjects of places under a guardrail, by the minute."""
+        commands: list[Command] = []
+        for (app, release, event), heard in some:
+            if heard.subjects and event in GUARDED and self._has_guardrail(app, release):
+                key = self._keys.guard(app, release, event, minute)
+                commands += (("PFADD", key, *few) for few in _cut(heard.subjects))
+                commands.append(("EXPIRE", key, GUARD_SECONDS))
         return commands
 
     async def _add(self, numbers: dict[str, dict[str, int]], days: int) -> None:

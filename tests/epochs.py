@@ -217,6 +217,7 @@ def _program(app: str, version: str, staff: tuple[str, ...]) -> Any:
         "packages": packages,
         "versions": [],
         "known_releases": [each["id"] for each in releases],
+        "halts": [],
         "withdrawn": [],
         "releases": releases,
         "schedule": {"bounds": [], "cells": [every]},

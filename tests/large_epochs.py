@@ -128,6 +128,7 @@ def _program(app: str, releases: int, newest: int, lists: list[str]) -> Any:
         "packages": [_package(app, version) for version in versions],
         "versions": [],
         "known_releases": [f"r{rank}" for rank in range(releases)],
+        "halts": [],
         "withdrawn": [],
         "releases": [
             {"id": f"r{rank}", "package": rank, "upgrade": "silent"} for rank in range(releases)

@@ -20,6 +20,7 @@ from compiler.plan import (
     Comparison,
     Condition,
     Form,
+    Halt,
     ListSource,
     Operator,
     Package,
@@ -202,6 +203,7 @@ def releases(draw: Any, name: str, versions: list[str]) -> Release:
         draw(st.sampled_from((State.LIVE, State.LIVE, State.LIVE, State.PAUSED, State.ENDED))),
         starts,
         ends,
+        draw(st.none() | st.just(Halt(250, 200, 30))),
     )
 
 
@@ -283,6 +285,11 @@ def _quote(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
+def _halt(halt: Halt) -> dict[str, Any]:
+    share = f"{halt.failures / 100:g}%"
+    return {"failures": share, "min_reports": halt.min_reports, "within": f"{halt.minutes}m"}
+
+
 def _when(second: int) -> str:
     return datetime.fromtimestamp(second, UTC).isoformat()
 
@@ -355,7 +362,7 @@ def _package(package: Package) -> dict[str, Any]:
     return found
 
 
-def _release(release: Release) -> dict[str, Any]:
+def _release(release: Release) -> dict[str, Any]:  # noqa: C901 - a branch for each key
     audience, parts = release.audience, {}
     if audience.lists:
         parts["lists"] = list(audience.lists)
@@ -384,6 +391,8 @@ def _release(release: Release) -> dict[str, Any]:
     }
     if release.starts is not None:
         found["starts"] = _when(release.starts)
+    if release.halt is not None:
+        found["halt"] = _halt(release.halt)
     if release.ends is not None:
         found["ends"] = _when(release.ends)
     return found

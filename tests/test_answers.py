@@ -177,6 +177,7 @@ def _entry(cdn: Cdn, memory: Memory | None = None) -> Entry:
         "packages": [_package([_form("identity", 1_000)], [_patch("1.0", "bsdiff4", 5)], None)],
         "versions": ["1.0", "1.1", "3"],
         "known_releases": ["stable"],
+        "halts": [],
         "withdrawn": [],
         "releases": [{"id": "stable", "package": 0, "upgrade": "silent"}],
         "schedule": {"bounds": [], "cells": [b"\1"]},

@@ -174,7 +174,7 @@ def test_what_compose_mounts_is_there() -> None:
     """Each file is in the repository, or in site/, which is the operator's; settings exist."""
     for each in (*COMPOSE["configs"].values(), *COMPOSE["secrets"].values()):
         assert each["file"].startswith("site/") or (CONTAINER / each["file"]).is_file(), each
-    known = {variable.name for variable in VARIABLES} | {"TIDEGATE_KEY"}
+    known = {variable.name for variable in VARIABLES} | {"TIDEGATE_KEY", "TIDEGATE_CONTROL_LISTEN"}
     for name, service in COMPOSE["services"].items():
         said = {key for key in service.get("environment", ()) if key.startswith("TIDEGATE_")}
         assert said <= known, name

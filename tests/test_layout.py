@@ -37,6 +37,7 @@ PROGRAM: layout.Program = {
     ],
     "versions": ["1.0.0.1", "1.0.0.2"],
     "known_releases": ["staff", "stable"],
+    "halts": ["staff"],
     "withdrawn": ["1.0.0.1"],
     "releases": [{"id": "staff", "package": 0, "upgrade": "force"}],
     "schedule": {"bounds": [1_800_000_000], "cells": [b"", b"\x01"]},

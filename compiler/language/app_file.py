@@ -2,10 +2,11 @@
 
 import orjson
 
-from compiler.language import later
+from compiler.language import elsewhere
 from compiler.language.conditions import CONDITION
 from compiler.language.draft import AppDraft, AudienceDraft, Clients, PackageDraft, ReleaseDraft
 from compiler.language.faults import Faults, quote
+from compiler.language.guardrail import HALT
 from compiler.language.ramp import PercentShape
 from compiler.language.ranges import interval
 from compiler.language.recipients import ENCRYPTION, refuse_twins
@@ -190,7 +191,7 @@ AUDIENCE = Either(
             ),
         },
         _audience,
-        later.IN_AUDIENCE,
+        elsewhere.IN_AUDIENCE,
         {"minProperties": 1},
     ),
 )
@@ -235,6 +236,7 @@ def _release(fields: Fields, faults: Faults) -> ReleaseDraft:
         starts,
         ends,
         fields.span,
+        fields.get("halt"),
     )
 
 
@@ -255,9 +257,10 @@ RELEASE = Record(
         "state": Key(choice("live", "paused", "ended"), "Only a live release is offered."),
         "starts": Key(Placed(TIME), "The first second, with an offset."),
         "ends": Key(Placed(TIME), "The first second after it, with an offset."),
+        "halt": Key(HALT, "When `tidegate control` pauses it by itself."),
     },
     _release,
-    later.IN_RELEASE,
+    elsewhere.IN_RELEASE,
 )
 
 
@@ -291,5 +294,5 @@ APP = Record(
         ),
     },
     _app,
-    later.IN_APP,
+    elsewhere.IN_APP,
 )

@@ -14,6 +14,7 @@ from compiler.plan import (
     CdnRule,
     Comparison,
     Condition,
+    Halt,
     JsonValue,
     ListSource,
     PackageRecord,
@@ -56,6 +57,7 @@ class ReleaseDraft:
     starts: Located[int] | None
     ends: Located[int] | None
     span: Span
+    halt: Halt | None = None
 
 
 @dataclass(frozen=True, slots=True)

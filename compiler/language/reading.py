@@ -242,5 +242,6 @@ def _release(app: AppDraft, draft: ReleaseDraft, rules: Rules) -> Release:
         draft.state,
         draft.starts.value if draft.starts else None,
         draft.ends.value if draft.ends else None,
+        draft.halt,
         draft.id.span,
     )

@@ -6,7 +6,7 @@ module of its own (app_file.py), and so have the records of packages (package_re
 
 from typing import Any
 
-from compiler.language import later
+from compiler.language import elsewhere
 from compiler.language.app_file import APP
 from compiler.language.conditions import CONDITION
 from compiler.language.draft import ListDraft, RuleDraft, WorkspaceDraft
@@ -99,7 +99,7 @@ WORKSPACE = Record(
         "keys": Key(KEYS, "Who may sign packages; with keys, what is on offer must be signed."),
     },
     _workspace,
-    later.IN_WORKSPACE,
+    elsewhere.IN_WORKSPACE,
 )
 
 

@@ -117,6 +117,31 @@ class Mirror:
         for batch in batches(keys, BATCH_KEYS):
             yield from zip(batch, self.pipeline(("PFCOUNT", key) for key in batch), strict=True)
 
+    def together(self, groups: Iterable[Sequence[str]]) -> list[int]:
+        """Estimate the distinct subjects of several HyperLogLogs together, group by group.
+
+        The keys of a group lie in one slot; of no keys it is 0.
+        """
+        asked = [tuple(group) for group in groups]
+        found = iter(self.pipeline(("PFCOUNT", *group) for group in asked if group))
+        return [int(next(found)) if group else 0 for group in asked]
+
+    def alarms(self) -> dict[str, str]:
+        """Give what the controller is alarmed about, by `<app>/<release>`, as JSON."""
+        with self._asking():
+            found = self._link.hgetall(self.keys.alarm)
+        return {name.decode(): text.decode() for name, text in found.items()}
+
+    def raise_alarm(self, name: str, text: str) -> None:
+        """Set an alarm."""
+        with self._asking():
+            self._link.hset(self.keys.alarm, name, text)
+
+    def end_alarm(self, name: str) -> None:
+        """Delete an alarm."""
+        with self._asking():
+            self._link.hdel(self.keys.alarm, name)
+
     def every(self, kind: str) -> Iterator[str]:
         """Give all keys of a kind (`blob` or `bucket`), perhaps one twice."""
         return self.scan(self.keys.every(kind))
