@@ -13,7 +13,7 @@ from gateway.config import VARIABLES
 from tools import DEPLOY, ROOT
 
 GUIDE = (DEPLOY / "README.md").read_text()
-COMING = {"status", "window"}
+COMING: set[str] = set()
 """Commands of the design that other branches bring; one that is there is held to its options."""
 
 

@@ -8,8 +8,8 @@ import orjson
 
 from compiler.language.app_file import AUDIENCE_KEYS, EVERYONE, WHEN
 from compiler.language.draft import AudienceDraft, Name, SameAsDraft, SwitchDraft, TargetingDraft
-from compiler.language.faults import Faults, nearest, quote
 from compiler.language.elsewhere import IN_SWITCH_AUDIENCE
+from compiler.language.faults import Faults, nearest, quote
 from compiler.language.records import Fields, Key, Record
 from compiler.language.shapes import (
     Either,
