@@ -123,6 +123,11 @@ def test_patches_are_made_in_order_of_the_gateways_census(
     (tmp_path / "census.json").write_text('{"coffee": {"1.1": 7}}')
     told = shop.patch("--dry-run", "--census", str(tmp_path / "census.json"), *redis)
     assert [(each["from"], each["phones"]) for each in told] == [("1.1", 7)]
+    (tmp_path / "census.json").write_text('{"coffee": {"none": 5}}')
+    told = shop.patch("--dry-run", "--census", str(tmp_path / "census.json"), *redis)
+    assert [(each["from"], each["phones"]) for each in told] == [
+        (each["from"], None) for each in plain
+    ]
     away = shop.patch("--dry-run", "--redis", "redis://127.0.0.1:1/0", code=4)
     assert "Redis at 127.0.0.1:1 failed" in away
 

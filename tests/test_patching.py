@@ -145,6 +145,16 @@ def test_a_census_counts_who_cannot_be_helped() -> None:
     assert (found.phones, found.covered) == (10, 10)
 
 
+@pytest.mark.parametrize("counts", [{}, {"none": 5}, {"1.10": 9}, {"0.9": 7, "1.0": 0}])
+def test_a_census_that_says_nothing_of_the_way_here_is_none(counts: Mapping[str, int]) -> None:
+    """No counted phone has a version that leads to the target: the newest are taken, as without."""
+    (found,) = targets(PACKAGES, "1.10", counts=counts)
+    assert [pair.old.version for pair in found.pairs] == ["1.2", "1.1", "1.0"]
+    assert (found.phones, found.covered) == (0, 0)
+    (without,) = targets(PACKAGES, "1.10")
+    assert found.pairs == without.pairs
+
+
 def test_worth_follows_from_the_smallest_form() -> None:
     """At most 60 % of the smallest form of the full package."""
     (found,) = targets(PACKAGES, "1.1")

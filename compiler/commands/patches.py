@@ -128,6 +128,12 @@ def patch(
         for app in _wanted(plan, folder, apps)
         for target in targets_of(app, counts.get(app.id), Choice(cover, most), int(time.time()))
     ]
+    for each in targets:
+        if each.phones == 0 and each.pairs:
+            note(
+                f"{each.app} {each.version}: no counted phone has a version that leads here. "
+                "The newest are taken, as without a census."
+            )
     report = _Report(targets)
     missing = _missing(place, targets, share, report)
     if dry_run:

@@ -3,8 +3,8 @@
 A target is a package that a live release offers and that is not withdrawn. Phones come to it from
 every lower version, and from withdrawn ones above it, which roll back. Of these versions the most
 frequent are taken until they cover a share of the phones that would come to the target, or until
-they are so many; without a census the newest. It follows from the plan and the census alone, so
-that many machines agree on it without a word.
+they are so many; without a census, and where it has no phone that would come, the newest. It
+follows from the plan and the census alone, so that many machines agree on it without a word.
 """
 
 import hashlib
@@ -60,7 +60,7 @@ class Target:
     """A version that phones are led to, and the pairs wanted for it.
 
     `phones` would come to it, and `covered` of them find a patch if all are worth it; None without
-    a census.
+    a census, 0 if that has none with a version that could be patched.
     """
 
     app: str
@@ -114,10 +114,11 @@ def _target(
         if old.record is not None
         and (old.key < package.key or (old.withdrawn and old.key > package.key))
     ]
-    if counts is None:
+    if counts is None or not any(counts.get(old.key) for old in lead_here):
         most = MOST_UNCOUNTED if choice.most is None else choice.most
         pairs = tuple(_pair(app, old, package, None) for old in lead_here[:most])
-        return Target(app, package.version, pairs, None, None)
+        none = None if counts is None else 0
+        return Target(app, package.version, pairs, none, none)
     withdrawn = {old.key for old in packages if old.withdrawn}  # never the target itself
     phones = sum(count for key, count in counts.items() if key < package.key or key in withdrawn)
     covered, taken = 0, list[Pair]()
