@@ -33,6 +33,7 @@ class FixedFollower:
 
     snapshot: Snapshot | None
     state: State = State.LIVE
+    why: str = ""
 
 
 @dataclass
