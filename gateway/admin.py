@@ -20,10 +20,11 @@ log = structlog.get_logger()
 
 
 class Ready(NamedTuple):
-    """What is served: an epoch's number, and whether it is the one that Redis names."""
+    """What is served: an epoch's number, and whether it is the one that Redis names, or why not."""
 
     epoch: int
     state: State
+    why: str = ""
 
 
 Readiness = Callable[[], Ready | str]
@@ -35,8 +36,9 @@ def readiness(follower: Follower) -> Readiness:
 
     def ready() -> Ready | str:
         if follower.snapshot is None:
-            return "There is no epoch to serve yet."
-        return Ready(follower.snapshot.number, follower.state)
+            why = f" ({follower.why})" if follower.why else ""
+            return f"There is no epoch to serve yet{why}."
+        return Ready(follower.snapshot.number, follower.state, follower.why)
 
     return ready
 
@@ -86,7 +88,9 @@ class AdminServer:
             response = _problem(503, found)
             response.headers["Retry-After"] = "5"
             return response
-        said = {"ready": True, "epoch": found.epoch, "state": found.state}
+        said: dict[str, object] = {"ready": True, "epoch": found.epoch, "state": found.state}
+        if found.why:
+            said["why"] = found.why
         return _respond(200, headers.JSON, orjson.dumps(said))
 
 

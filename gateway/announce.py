@@ -1,11 +1,12 @@
 """Saying that this gateway is here, under a key that expires, so that a push can wait for all.
 
-    tg:W:gateway:<name>   {"name", "version", "formats", "epoch", "digest", "since"}, for 5 s
+    tg:W:gateway:<name>   {"name", "version", "formats", "epoch", "digest", "since", "why"}
     tg:W:gateways         the name, scored by this machine's clock (Unix seconds)
 
 `epoch` is 0 and `digest` empty before the first epoch; `since` is when it was taken into service
-(Unix seconds). Each worker of a gateway announces itself, as <name>-<slot>: one that died is
-followed under the same name, so that no push waits for a ghost.
+(Unix seconds); `why` says why it is not the live one, "" if it is. The first key expires after 5 s.
+Each worker of a gateway announces itself, as <name>-<slot>: one that died is followed under the
+same name, so that no push waits for a ghost.
 """
 
 import asyncio
@@ -22,6 +23,7 @@ from gateway.link import AsyncLink, RedisFault
 
 EVERY_SECONDS = 1.0
 EXPIRES_SECONDS = 5
+WHY_CHARS = 500
 
 
 class Announcer:
@@ -34,7 +36,7 @@ class Announcer:
         self._name = name
 
     async def run(self) -> NoReturn:
-        """Announce every second, and at once after a swap."""
+        """Announce every second, and at once after a swap or a refusal."""
         while True:
             self._follower.swapped.clear()
             with suppress(*RedisFault):
@@ -66,5 +68,6 @@ class Announcer:
                 "epoch": 0 if served is None else served.number,
                 "digest": "" if served is None else served.digest.hex(),
                 "since": round(self._follower.activated, 3),
+                "why": self._follower.why[:WHY_CHARS],
             }
         )

@@ -60,7 +60,7 @@ def encode(report: Report) -> bytes:
     served = report.served
     said = None
     if served is not None:
-        said = (served.number, served.published, served.activated, served.live)
+        said = (served.number, served.published, served.activated, served.live, served.why)
     packed: bytes = msgpack.packb((report.started, said, report.counts))
     return len(packed).to_bytes(_LENGTH_BYTES, "big") + packed
 
@@ -71,6 +71,8 @@ async def read(reader: asyncio.StreamReader) -> Report | None:
         length = int.from_bytes(await reader.readexactly(_LENGTH_BYTES), "big")
         packed = await reader.readexactly(length)
         started, said, counts = msgpack.unpackb(packed, use_list=False, strict_map_key=False)
-        served = None if said is None else Served(said[0], said[1], said[2], live=said[3])
+        served = None
+        if said is not None:
+            served = Served(said[0], said[1], said[2], live=said[3], why=said[4])
         return Report(started, served, counts)
     return None

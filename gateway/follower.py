@@ -39,6 +39,8 @@ MAX_RETRY_SECONDS = 10.0
 REMEMBERED = 1_000
 """Refused epochs that are remembered, and so not loaded again."""
 
+NOT_TAKEN = "the live epoch is not taken: "
+
 log = structlog.get_logger()
 
 Fetch = Callable[[Sequence[bytes]], AsyncIterator[dict[bytes, bytes]]]
@@ -52,6 +54,7 @@ class Follower:
         self.activated = 0.0
         self.swapped = asyncio.Event()
         self.state = State.EMPTY
+        self.why = ""  # it is not LIVE, in a sentence without secrets; "" while it is
         self._config = config
         self._link = link
         self._keys = keys
@@ -60,9 +63,10 @@ class Follower:
         self._highest: Mark | None = None
         self._blobs: Mapping[bytes, layout.Blob] = {}
         self._partial: Mapping[bytes, layout.Blob] = {}
-        self._refused: dict[Mark, None] = {}
+        self._refused: dict[Mark, str] = {}
         self._said: set[str] = set()
         self._retry: tuple[Mark | None, float, float] = (None, 0.0, 0.0)
+        self._retried = ""
         self._spared = 0
         self._heard = asyncio.Event()
         self._settling: asyncio.Task[None] | None = None
@@ -117,7 +121,7 @@ class Follower:
         except (FormatError, StoreError) as fault:
             self._metrics.refused_epochs += 1
             self._say("the live epoch is not taken", why=str(fault))
-            self._become(Event.LOST, str(fault))
+            self._become(Event.LOST, NOT_TAKEN + str(fault))
         except Exception as fault:  # a bug must not end the following, nor hide
             self._metrics.failures += 1
             log.exception("following the live epoch failed")
@@ -137,21 +141,22 @@ class Follower:
             return
         tried, at, delay = self._retry
         if mark in self._refused or (tried == mark and time.monotonic() < at):
-            self._become(Event.LOST, "Redis names an epoch that is not served")
+            self._become(Event.LOST, self._refused.get(mark, self._retried))
             return
         try:
             hold_to_history(mark, self._highest)
             await self._take(mark.digest, self._fetch, number=mark.number)
-        except FormatError:
+        except FormatError as fault:
             # Its bytes are what its digest says, so it will never be better.
             if len(self._refused) >= REMEMBERED:
                 del self._refused[next(iter(self._refused))]
-            self._refused[mark] = None
+            self._refused[mark] = NOT_TAKEN + str(fault)
             raise
-        except StoreError:
+        except StoreError as fault:
             # Blobs may yet come, as an emptied Redis is filled again.
             delay = min(delay * 2, MAX_RETRY_SECONDS) if tried == mark else POLL_SECONDS
             self._retry = mark, time.monotonic() + delay, delay
+            self._retried = NOT_TAKEN + str(fault)
             raise
         self._become(Event.FOLLOWED, "Redis names the served epoch")
 
@@ -296,6 +301,10 @@ class Follower:
 
     def _become(self, event: Event, why: str) -> None:
         before, self.state = self.state, TABLE[self.state, event]
+        if event is not Event.RESTORED:
+            said, self.why = self.why, why if event is Event.LOST else ""
+            if self.why != said:
+                self.swapped.set()  # the announcer says so at once
         if self.state is not before:
             level = log.warning if event is Event.LOST else log.info
             level("serving state", state=self.state.value, why=why)
@@ -314,6 +323,7 @@ class Follower:
             self.snapshot.epoch["time"],
             self.activated,
             live=self.state is State.LIVE,
+            why=self.why,
         )
 
 

@@ -120,13 +120,14 @@ class Served:
     """The served epoch, as the follower knows it; times are Unix seconds.
 
     It is `live` when it is the one that Redis names. Of several workers it is the lowest, which
-    is live when all are.
+    is live when all are. `why` says why it is not, in a sentence.
     """
 
     number: int
     published: int
     activated: float
     live: bool
+    why: str = ""
 
 
 class Series:

@@ -93,7 +93,7 @@ class Workers:
                 return fault
         served = self._served()
         assert served is not None  # every slot has a worker that serves an epoch
-        return Ready(served.number, State.LIVE if served.live else State.KEPT)
+        return Ready(served.number, State.LIVE if served.live else State.KEPT, served.why)
 
     async def refresh(self) -> None:
         """Hear from every worker how it is now."""
@@ -180,7 +180,8 @@ class Workers:
         if not found:
             return None
         lowest = min(found, key=lambda each: each.number)
-        return replace(lowest, live=all(each.live for each in found))
+        why = next((each.why for each in found if each.why), "")
+        return replace(lowest, live=all(each.live for each in found), why=why)
 
 
 async def supervise(config: Config) -> int:

@@ -35,6 +35,7 @@ class FixedFollower:
 
     snapshot: Snapshot | None
     state: State = State.LIVE
+    why: str = ""
 
 
 @dataclass

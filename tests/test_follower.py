@@ -115,10 +115,14 @@ async def test_a_damaged_blob_is_never_served(
             await found._follow_safely()
             assert (number(found), found.state) == (1, State.KEPT)
             assert found._metrics.refused_epochs == 1
+            why = found.why
+            await found._follow_safely()
+            assert why.startswith("the live epoch is not taken: ")
+            assert why == found.why
             bad.write(client)
             found._retry = (None, 0.0, 0.0)  # do not wait for the next try's time
             await found._follow_safely()
-            assert (number(found), found.state) == (2, State.LIVE)
+            assert (number(found), found.state, found.why) == (2, State.LIVE, "")
 
 
 def resigned(**fields: bytes) -> Made:

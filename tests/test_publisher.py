@@ -355,6 +355,11 @@ def test_waiting_counts_and_names(workshop: Workshop) -> None:
     late = wait_for_gateways(workshop.mirror, 7, timeout_seconds=0, clock=lambda: 0.0)
     assert late.laggards == ("gw-2",)
     assert late.message == "1 of 2 in 0.0 s; not yet: gw-2"
+    assert late.reasons == ("",)
+    workshop.announce("gw-2", epoch=6, why="no\nsecret \x1b[2J" + "!" * 9_999)
+    late = wait_for_gateways(workshop.mirror, 7, timeout_seconds=0, clock=lambda: 0.0)
+    assert late.reasons[0].startswith("no secret ?[2J!!")
+    assert len(late.reasons[0]) <= 500
 
 
 def test_no_gateway_is_said(workshop: Workshop) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -149,7 +150,12 @@ def test_without_the_secret_the_epoch_before_is_served(
         before = other.check()["epoch"]
         found.write("workspace.yaml", workspace(front.base))
         found.commit("signed again")
-        run_here(found, "push", str(found.plan), "--wait", "1", code=5)
+        said = run_here(found, "push", str(found.plan), "--wait", "1", code=5)
+        assert "TIDEGATE_URL_SECRET is not set here" in said.replace("\n", " ")
+        with urllib.request.urlopen(f"{poor.admin_url}/health/ready") as ready:
+            state = json.load(ready)
+        assert (state["epoch"], state["state"]) == (before, "kept")
+        assert state["why"].startswith("the live epoch is not taken: a rule of its CDN signs URLs")
         assert found.check()["epoch"] == before + 1
         assert "expires=" in urls(found)[0]
         assert other.check()["epoch"] == before

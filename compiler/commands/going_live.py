@@ -13,6 +13,9 @@ from compiler.publication.gateways import Served, wait_for_gateways
 from compiler.publication.publisher import publish
 
 NOT_YET_EVERYWHERE = 5
+REASONS = 20
+"""Gateways that are told of one by one."""
+
 _NOTE_CHARS = 1000
 
 
@@ -69,7 +72,8 @@ def publish_and_wait(
     )
     say(served.message)
     if served.laggards:
-        note("Its log says why; a key that it does not trust, for example.")
+        for name, why in zip(served.laggards[:REASONS], served.reasons, strict=False):
+            note(f"{name}: {why or 'it does not say why; look into its log'}")
         raise typer.Exit(NOT_YET_EVERYWHERE)
 
 

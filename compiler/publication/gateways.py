@@ -3,7 +3,8 @@
 The sorted set tg:W:gateways says when each was last heard, tg:W:gateway:<name>, which expires
 after 5 s, what it says:
 
-    {"name": "gw-1", "version": "0.1.0", "formats": [1], "epoch": 42, "digest": "…", "since": 1.5}
+    {"name": "gw-1", "version": "0.1.0", "formats": [1], "epoch": 42, "digest": "…", "since": 1.5,
+     "why": ""}
 """
 
 import json
@@ -22,13 +23,15 @@ are of the gateways' own clocks, and a clock that is wrong must not hide a gatew
 
 _POLL_SECONDS = 0.05
 _SHOWN = 5
+_WHY_CHARS = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
     """What a running gateway says of itself; `epoch` is 0 and `digest` empty before the first.
 
-    `since` is when it began to serve that epoch, in Unix seconds by its own clock.
+    `since` is when it began to serve that epoch, in Unix seconds by its own clock; `why` says in a
+    line why it does not serve the live epoch, if it says so at all.
     """
 
     name: str
@@ -37,16 +40,21 @@ class Gateway:
     epoch: int
     digest: bytes
     since: float = 0.0
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """How far an epoch has come: gateways that serve it, of how many, after how many seconds."""
+    """How far an epoch has come: gateways that serve it, of how many, after how many seconds.
+
+    `reasons` has for each of the `laggards` what it says itself, or "".
+    """
 
     serving: int
     total: int
     seconds: float
     laggards: tuple[str, ...]
+    reasons: tuple[str, ...] = ()
 
     @property
     def message(self) -> str:
@@ -96,9 +104,11 @@ def wait_for_gateways(
     while True:
         now = clock()
         gateways = running_gateways(mirror, now)
-        laggards = tuple(each.name for each in gateways if each.epoch < number)
+        behind = [each for each in gateways if each.epoch < number]
+        laggards = tuple(each.name for each in behind)
         state = (len(gateways) - len(laggards), len(gateways), laggards)
-        served = Served(state[0], state[1], now - start, laggards)
+        reasons = tuple(each.why for each in behind)
+        served = Served(state[0], state[1], now - start, laggards, reasons)
         if state != last and on_change is not None:
             on_change(served)
         last = state
@@ -124,6 +134,13 @@ def _read(name: str, text: bytes) -> Gateway:
             int(said["epoch"] or 0),
             bytes.fromhex(said["digest"] or ""),
             float(said.get("since") or 0),
+            _line(str(said.get("why", ""))),
         )
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return Gateway(name, "", (), 0, b"")
+
+
+def _line(text: str) -> str:
+    """Hold what a gateway says to one line that any terminal can show."""
+    line = " ".join(text[:_WHY_CHARS].split())
+    return "".join(char if char.isprintable() else "?" for char in line)
