@@ -123,17 +123,7 @@ def patch(
     place = open_store(store, create=False)
     if not dry_run:
         note(f"workspace {plan.workspace.name}, store {place.name}")
-    targets = [
-        target
-        for app in _wanted(plan, folder, apps)
-        for target in targets_of(app, counts.get(app.id), Choice(cover, most), int(time.time()))
-    ]
-    for each in targets:
-        if each.phones == 0 and each.pairs:
-            note(
-                f"{each.app} {each.version}: no counted phone has a version that leads here. "
-                "The newest are taken, as without a census."
-            )
+    targets = _targets(_wanted(plan, folder, apps), counts, Choice(cover, most))
     report = _Report(targets)
     missing = _missing(place, targets, share, report)
     if dry_run:
@@ -145,6 +135,19 @@ def patch(
     _say_report(report, as_json=as_json)
     if report.failures:
         raise typer.Exit(_AWAY)
+
+
+def _targets(apps: Iterable[App], counts: Census, choice: Choice) -> list[Target]:
+    """Select what is wanted for each app, and say where a census is of no help."""
+    now = int(time.time())
+    found = [each for app in apps for each in targets_of(app, counts.get(app.id), choice, now)]
+    for each in found:
+        if each.phones == 0 and each.pairs:
+            note(
+                f"{each.app} {each.version}: no counted phone has a version that leads here. "
+                "The newest are taken, as without a census."
+            )
+    return found
 
 
 def _split(names: list[str]) -> tuple[list[str], Path]:
