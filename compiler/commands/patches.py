@@ -128,12 +128,7 @@ def patch(
         for app in _wanted(plan, folder, apps)
         for target in targets_of(app, counts.get(app.id), Choice(cover, most), int(time.time()))
     ]
-    for each in targets:
-        if each.phones == 0 and each.pairs:
-            note(
-                f"{each.app} {each.version}: no counted phone has a version that leads here. "
-                "The newest are taken, as without a census."
-            )
+    _note_uncounted(targets)
     report = _Report(targets)
     missing = _missing(place, targets, share, report)
     if dry_run:
@@ -192,6 +187,15 @@ def _counted(redis: str, workspace: str, days: int) -> Census:
     checks = sum(sum(numbers.values()) for numbers in found.values())
     note(f"census of {counted(days, 'day')} in Redis at {mirror.host}: {counted(checks, 'check')}")
     return as_census(found)
+
+
+def _note_uncounted(targets: Iterable[Target]) -> None:
+    for each in targets:
+        if each.phones == 0 and each.pairs:
+            note(
+                f"{each.app} {each.version}: no counted phone has a version that leads here. "
+                "The newest are taken, as without a census."
+            )
 
 
 def _budget(megabytes: int | None) -> int:
