@@ -118,8 +118,8 @@ def patch(
     apps, folder = _split(names or [])
     share = _part(part)
     plan = _read(folder)
-    counted_here = census is None and redis
-    counts = _counted(redis, plan.workspace.name, days) if counted_here else _census(census)
+    by_file = census is not None or not redis
+    counts = _census(census) if by_file else _counted(redis, plan.workspace.name, days)
     place = open_store(store, create=False)
     if not dry_run:
         note(f"workspace {plan.workspace.name}, store {place.name}")
@@ -128,8 +128,7 @@ def patch(
         for app in _wanted(plan, folder, apps)
         for target in targets_of(app, counts.get(app.id), Choice(cover, most), int(time.time()))
     ]
-    _note_uncounted(targets)
-    report = _Report(targets)
+    report = _Report(_told(targets))
     missing = _missing(place, targets, share, report)
     if dry_run:
         _say_plan(missing, report, as_json=as_json)
@@ -189,13 +188,15 @@ def _counted(redis: str, workspace: str, days: int) -> Census:
     return as_census(found)
 
 
-def _note_uncounted(targets: Iterable[Target]) -> None:
+def _told(targets: list[Target]) -> list[Target]:
+    """Name those for which the census says nothing; give all of them."""
     for each in targets:
         if each.phones == 0 and each.pairs:
             note(
                 f"{each.app} {each.version}: no counted phone has a version that leads here. "
                 "The newest are taken, as without a census."
             )
+    return targets
 
 
 def _budget(megabytes: int | None) -> int:
