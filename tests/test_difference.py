@@ -81,6 +81,14 @@ def test_a_release_that_changed_says_from_what_to_what() -> None:
     assert summary(found) == "~Coffee: ~release ramp, ~release stable"
 
 
+def test_another_signed_range_is_told() -> None:
+    """What had no range served every host app, and says so."""
+    found = difference(
+        {"apps/coffee.yaml": lambda text: text.replace("1.1\n", '1.1\n    clients: {ios: ">=9"}\n')}
+    )
+    assert "package 1.1: clients every host app → ios >=9" in shown(found)
+
+
 def test_what_came_and_went_is_told() -> None:
     """Added and removed releases and packages, with what an added one is."""
     found = difference(

@@ -61,7 +61,10 @@ def test_from_a_key_to_a_phone(place: Workplace) -> None:
 
     signing = ("sign", package, "--key", str(ann), *NAMES, *CLIENTS)
     place.run(*signing, TIDEGATE_KEY_PASSPHRASE="open sesame")
-    assert "signed by 1 key" in place.run(*uploading).out
+    said = place.run(*uploading).out
+    assert "signed by 1 key" in said
+    assert "; clients: every host app → android >=10.2.0; is uploaded" in said
+    assert "clients:" not in place.run(*uploading).out
     assert "The plan is valid" in place.run("validate", str(place.plan)).out
     place.commit("signed")
     place.push()
@@ -80,7 +83,9 @@ def test_from_a_key_to_a_phone(place: Workplace) -> None:
     trust(place, rsa)
     assert "signed by 2 keys" in place.run(*uploading).out
     place.commit("ben signs too, and ann's key leaves")
-    assert "dev-ben" in place.run("diff", str(place.plan)).out
+    told = place.run("diff", str(place.plan)).out
+    assert "dev-ben" in told
+    assert re.search(r"~ package 1\.0\.0\.1: signatures \w{8} → \w{8}, \w{8}", told), told
     place.push()
     assert len(place.app(platform="android", client_version="10.2.0")["signatures"]) == 2
 

@@ -118,8 +118,8 @@ def patch(
     apps, folder = _split(names or [])
     share = _part(part)
     plan = _read(folder)
-    counted_here = census is None and redis
-    counts = _counted(redis, plan.workspace.name, days) if counted_here else _census(census)
+    by_file = census is not None or not redis
+    counts = _census(census) if by_file else _counted(redis, plan.workspace.name, days)
     place = open_store(store, create=False)
     if not dry_run:
         note(f"workspace {plan.workspace.name}, store {place.name}")

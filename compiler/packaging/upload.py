@@ -320,6 +320,8 @@ def _finish(order: _Order, forms: tuple[Form, ...], *, stored: bool) -> Uploaded
         recorded=recorded,
         stored=stored,
         encryption=secret,
+        clients=signed.get("clients", {}),
+        clients_before=None if before is None else before.get("clients", {}),
     )
 
 

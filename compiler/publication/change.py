@@ -3,6 +3,7 @@
 A change's details are short phrases of what it was and is: `percent 10 % → 25 %`.
 """
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -106,11 +107,15 @@ def _changes(
             yield Change(Kind.CHANGED, what, name(new[key]), details)
 
 
+_ABSENT = {"clients": "every host app"}
+
+
 def differing(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[str, ...]:
     """Phrase what differs between two tables of phrases with the same keys."""
     return tuple(
-        f"{part} {old[part] or 'none'} → {new[part] or 'none'}".lstrip()
+        f"{part} {old[part] or absent} → {new[part] or absent}".lstrip()
         for part in new
+        for absent in [_ABSENT.get(part, "none")]
         if old[part] != new[part]
     )
 
@@ -180,8 +185,13 @@ def _package_phrases(package: Package) -> dict[str, str]:
         "encrypted": ""
         if record is None or record.encryption is None
         else record.encryption.key_id,
+        "signatures": ", ".join(_short(each) for each in record.signatures) if record else "",
         "file": "" if record is None else f"{record.size:,} bytes, SHA-256 {record.sha256[:12]}…",
     }
+
+
+def _short(signature: str) -> str:
+    return hashlib.sha256(signature.encode()).hexdigest()[:8]
 
 
 def changed_settings(old: Workspace | None, new: Workspace) -> Iterator[Change]:
