@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import Phase, settings
 
+from compiler.publication.publisher_key import create_key
 from gateway.link import connect_sync, parse_url
 from processes import RedisServer, redis_server
 from publishing import Workshop
@@ -28,3 +29,9 @@ def workshop(server: RedisServer, tmp_path: Path) -> Iterator[Workshop]:
     link.flushall()
     yield Workshop(tmp_path / "store", link)
     link.close()
+
+
+@pytest.fixture
+def controller_key(tmp_path: Path) -> Path:
+    """Give a controller a key of its own."""
+    return create_key(tmp_path / "keys", "controller", None)

@@ -12,7 +12,21 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from processes import ROOT, START_SECONDS, wait_until
+from processes import ROOT, START_SECONDS, Gateway, wait_until
+from publishing import COFFEE, plan_files
+
+HALT = "halt: {failures: 2%, min_reports: 200, within: 30m}"
+
+
+def guarded(audience: str = "{percent: 20}", **more: str) -> dict[str, str]:
+    """Write a plan whose newest package is offered under a guardrail."""
+    files = plan_files(["1", "2"])
+    app = files["apps/coffee.yaml"]
+    app = app.replace(
+        "{id: r2, package: 2, audience: everyone}",
+        f"{{id: r2, package: 2, audience: {audience}, {HALT}}}",
+    )
+    return files | {"apps/coffee.yaml": app} | more
 
 
 class Control:
@@ -33,7 +47,7 @@ class Control:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it and wait until it watches, active or not."""
+        """Start it."""
         kept = {name: text for name, text in os.environ.items() if not name.startswith("TIDEGATE_")}
         with self.log.open("wb") as output:
             self._process = subprocess.Popen(
@@ -44,6 +58,9 @@ class Control:
                 stdout=output,
                 stderr=output,
             )
+
+    def meet(self) -> None:
+        """Wait until it watches, active or not."""
         said = wait_until(lambda: self.events("controlling"), f"it watches; see {self.log}")
         self.url = f"http://{said[0]['admin']}"
 
@@ -99,6 +116,8 @@ def running_controls(
     try:
         for control in controls:
             control.start()
+        for control in controls:
+            control.meet()
         wait_until(lambda: [each for each in controls if each.is_active()], "one is active")
         yield controls
     finally:
@@ -111,3 +130,30 @@ def seconds_until(holds: Any, what: str) -> float:
     began = time.monotonic()
     wait_until(holds, what)
     return time.monotonic() - began
+
+
+def active(controls: list[Control]) -> list[Control]:
+    """Give those that say that they are active."""
+    return [each for each in controls if each.is_active()]
+
+
+def ask(gateway: Gateway, path: str, body: Any) -> Any:
+    """Post to a gateway."""
+    asked = urllib.request.Request(gateway.url + path, json.dumps(body).encode())
+    with urllib.request.urlopen(asked, timeout=10) as response:
+        return json.loads(response.read())
+
+
+def epoch_of(gateway: Gateway) -> int:
+    """Ask which epoch it serves."""
+    return int(ask(gateway, "/v1/check", {"apps": {}})["epoch"])
+
+
+def report(gateway: Gateway, events: dict[str, str], release: str = "r2") -> int:
+    """Report events by device, as phones do; give how many were accepted."""
+    accepted = 0
+    for device, event in events.items():
+        one = {"app": COFFEE, "release": release, "event": event, "version": "2"}
+        said = ask(gateway, "/v1/report", {"device": device, "reports": [one]})
+        accepted += said["accepted"]
+    return accepted
