@@ -9,7 +9,7 @@ COMPILED := PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/build/compiled
 HEADER := import os, sysconfig; print(os.path.join(sysconfig.get_path("include"), "Python.h"))
 CAN_COMPILE = command -v cc >/dev/null && test -e "$$($(BIN)/python -c '$(HEADER)')"
 
-.PHONY: run test test-compiled check soak compiled bench lock clean help
+.PHONY: run test test-laws test-parts test-compiled check soak compiled bench lock clean help
 
 help: ## what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -25,10 +25,17 @@ $(VENV)/ready: requirements.lock pyproject.toml
 run: $(VENV)/ready ## a Redis, a sample plan, a gateway, one check, and serving on 127.0.0.1:8080
 	@$(BIN)/tidegate up
 
-test: $(VENV)/ready ## every law and example, in a few minutes
-	$(BIN)/python -m pytest
+# Two at once: the laws wait for processes half of their time, and most machines have two cores.
+test: $(VENV)/ready ## every law and example, in some minutes
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line test-laws test-parts
 	@if $(CAN_COMPILE); then $(MAKE) --no-print-directory test-compiled; \
 	  else echo "There is no C compiler, or no Python.h: the compiled hot path is not tested."; fi
+
+test-laws: $(VENV)/ready
+	$(BIN)/python -m pytest -p no:cacheprovider tests/laws
+
+test-parts: $(VENV)/ready
+	$(BIN)/python -m pytest --durations=15 --ignore=tests/laws
 
 test-compiled: build/compiled/ready ## the laws that the compiled hot path must hold, too
 	$(COMPILED) $(BIN)/python -c "import gateway.quick; assert gateway.quick.__file__[-3:] == '.so'"
