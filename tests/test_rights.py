@@ -1,6 +1,7 @@
 """The least rights suffice: under them alone everything works, and nothing beside it does."""
 
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -14,13 +15,17 @@ import pytest
 import redis
 
 import processes
+from compiler.control.controller import Controller
+from compiler.control.controller import Workplace as Duty
+from compiler.control.counts import Counts
+from compiler.control.lease import Lease
 from compiler.publication.collection import collect
 from compiler.publication.restore import restore
 from gateway.keys import Keys
 from gateway.link import Kind, connect_sync, parse_url
 from gateway.rights import READS, RIGHTS, Role, acl_line
 from gateway.signing import public_line
-from publishing import COFFEE, KEYS, Workshop, image_of, plan_files, publisher_key
+from publishing import COFFEE, KEYS, WORKSPACE, Workshop, image_of, plan_files, publisher_key
 from workplace import Workplace
 
 PASSWORD = "pw/@:1"
@@ -68,6 +73,33 @@ def as_user(url: str, role: Role) -> str:
     return url.replace("://", f"://demo-{role.value}:{IN_URL}@")
 
 
+def watched(versions: list[str]) -> dict[str, str]:
+    """Write a plan with guardrails: one failure halts what is offered to staff."""
+    files = plan_files(versions, staff=True)
+    halt = ", halt: {failures: 0%, min_reports: 1, within: 5m}}"
+    app = re.sub(r"(\{id: .*)\}$", rf"\1{halt}", files["apps/coffee.yaml"], flags=re.MULTILINE)
+    return files | {"apps/coffee.yaml": app}
+
+
+def oversee(workshop: Workshop, place: Workplace) -> None:
+    """Control it as the operator: raise an alarm, halt a release, hold the lease and give it."""
+    lease = Lease(workshop.link, KEYS.control)
+    lease.keep()
+    for release in ("r1", "staff"):
+        place.report("failed", release, device="d-1")
+    key = publisher_key("controller")
+    where = Duty(WORKSPACE, workshop.store, workshop.link, key)
+    controller = Controller(where, Counts(), lease.held)
+
+    def halted() -> bool:
+        lease.keep()
+        controller.turn()
+        return workshop.live().epoch["note"].startswith("halted") and workshop.mirror.alarms() != {}
+
+    processes.wait_until(halted, "it is halted")
+    lease.give_back()
+
+
 @pytest.mark.parametrize("where", [one, cluster])
 def test_all_works_under_the_least_rights(
     tmp_path: Path, where: Callable[[Path], AbstractContextManager[str]]
@@ -76,8 +108,9 @@ def test_all_works_under_the_least_rights(
     with where(tmp_path / "redis") as url:
         link: Any = connect_sync(parse_url(as_user(url, Role.OPERATOR)), timeout_seconds=5)
         workshop = Workshop(tmp_path / "store", link)
-        workshop.push(image_of(plan_files(["1"], staff=True), IDS))
+        workshop.push(image_of(watched(["1"]), IDS))
         settings = {"TRUSTED_KEYS": public_line(publisher_key().public)}
+        settings["TRUSTED_KEYS"] += f"\n{public_line(publisher_key('controller').public)}"
         settings["LOOKUP_TIMEOUT_MS"] = "1000"
         at = as_user(url, Role.GATEWAY)
         with processes.running_gateway(tmp_path / "gateway", at, **settings) as gateway:
@@ -86,7 +119,7 @@ def test_all_works_under_the_least_rights(
             assert told["apps"][0]["release"] in ("staff", "r1")
             if where is one:  # a Cluster's node counts only its own listeners
                 processes.wait_until(lambda: link.publish(KEYS.notice, b"x"), "it listens")
-            workshop.push(image_of(plan_files(["1", "2"], staff=True), IDS))
+            workshop.push(image_of(watched(["1", "2"]), IDS))
             began = time.monotonic()
             processes.wait_until(
                 lambda: place.check(apps={COFFEE: None})["epoch"] == 2, "it is served"
@@ -97,6 +130,7 @@ def test_all_works_under_the_least_rights(
             where_ = {"store": workshop.store, "link": link, "workspace": "demo"}
             restore(**where_)
             collect(**where_, now=workshop.now + 7200, keep=1)
+            oversee(workshop, place)
             refused = [row for row in gateway.events() if "NOPERM" in str(row)]
             assert not refused
             gateway.terminate()
