@@ -1,6 +1,7 @@
 """Guardrails: a bad release is halted, by what distinct subjects reported, and only a canary."""
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -20,12 +21,10 @@ from compiler.control.guardrail import (
 )
 from compiler.control.lease import LeaseLostError
 from compiler.plan import Audience, Halt, Step
-from compiler.publication.mirror import Mirror
 from compiler.refusal import Refused
 from controllers import epoch_of, guarded, report, running_controls
-from gateway.link import connect_sync, parse_url
 from gateway.signing import public_line
-from processes import Gateway, RedisServer, redis_cluster, running_gateway, wait_until
+from processes import Gateway, RedisServer, running_gateway, wait_until
 from publishing import COFFEE, KEYS, WORKSPACE, Workshop, image_of, publisher_key
 
 HALT = Halt(failures=200, min_reports=200, minutes=30)
@@ -123,7 +122,7 @@ def test_a_bad_release_is_halted(
             {"what": "state", "app": COFFEE, "name": "r2", "value": "paused"}
         ]
         note = live.epoch["note"]
-        assert note.startswith("halted: 1") and note.endswith(" failed within 30 min"), note
+        assert re.fullmatch(r"halted: \d+ of 2\d\d \(\d\.\d %\) failed within 30 min", note)
         assert control.metric("tidegate_control_halts_total") == 1
         assert report(fleet[0], {"late": "failed"}) == 0  # it is offered to nobody
         workshop.push(image_of(guarded()), onto=live)  # an operator resumes it
@@ -217,16 +216,3 @@ def test_old_failures_do_not_count(workshop: Workshop) -> None:
     workshop.push(image_of(guarded()), onto=workshop.live())
     one.turn()
     assert workshop.live().number == 3
-
-
-def test_on_a_cluster_minutes_are_counted_together(tmp_path: Path) -> None:
-    """The minutes of a release lie in one slot; those of several releases need not."""
-    with redis_cluster(tmp_path) as url:
-        link: Any = connect_sync(parse_url(url), timeout_seconds=5)
-        groups = []
-        for release in ("a", "b", "c", "d"):
-            groups.append([KEYS.guard(COFFEE, release, "failed", at) for at in range(30)])
-            for at, key in enumerate(groups[-1]):
-                link.pfadd(key, *range(at, at + 3))
-        assert Mirror(link, WORKSPACE).together([*groups, []]) == [32, 32, 32, 32, 0]
-        link.close()
