@@ -9,7 +9,7 @@ COMPILED := PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/build/compiled
 HEADER := import os, sysconfig; print(os.path.join(sysconfig.get_path("include"), "Python.h"))
 CAN_COMPILE = command -v cc >/dev/null && test -e "$$($(BIN)/python -c '$(HEADER)')"
 
-.PHONY: run test test-compiled check soak compiled bench lock clean help
+.PHONY: run test test-laws test-compiled check soak compiled bench lock clean help
 
 help: ## what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -26,18 +26,21 @@ run: $(VENV)/ready ## a Redis, a sample plan, a gateway, one check, and serving 
 	@$(BIN)/tidegate up
 
 # Two at once: the laws wait for processes half of their time, and most machines have two cores.
-test: $(VENV)/ready ## every law and example, in some minutes
+test: $(VENV)/ready ## every law and example, in some ten minutes
 	@echo "The laws run at the same time; what they say comes at the end."; mkdir -p build; \
-	$(BIN)/python -m pytest -p no:cacheprovider tests/laws >build/laws.log 2>&1 & laws=$$!; \
+	$(MAKE) --no-print-directory test-laws >build/laws.log 2>&1 & laws=$$!; \
 	trap "kill $$laws 2>/dev/null" INT TERM; \
-	$(BIN)/python -m pytest --durations=15 --ignore=tests/laws; parts=$$?; \
+	$(BIN)/python -m pytest --ignore=tests/laws; parts=$$?; \
 	wait $$laws; laws=$$?; cat build/laws.log; exit $$((parts | laws))
+
+test-laws: $(VENV)/ready ## the laws alone, on the plain form and on the compiled one
+	$(BIN)/python -m pytest -p no:cacheprovider tests/laws
 	@if $(CAN_COMPILE); then $(MAKE) --no-print-directory test-compiled; \
 	  else echo "There is no C compiler, or no Python.h: the compiled hot path is not tested."; fi
 
 test-compiled: build/compiled/ready ## the laws that the compiled hot path must hold, too
 	$(COMPILED) $(BIN)/python -c "import gateway.quick; assert gateway.quick.__file__[-3:] == '.so'"
-	$(COMPILED) $(BIN)/python -m pytest --override-ini=pythonpath=tests \
+	$(COMPILED) $(BIN)/python -m pytest --override-ini=pythonpath=tests -p no:cacheprovider \
 	  tests/laws/test_equivalence.py tests/laws/test_lists.py tests/laws/test_no_accident.py \
 	  tests/laws/test_order.py tests/laws/test_redis_loss.py tests/laws/test_rollouts.py \
 	  tests/laws/test_switches.py tests/laws/test_windows.py tests/test_answers.py \

@@ -124,7 +124,7 @@ def test_a_bad_release_is_halted(
         note = live.epoch["note"]
         assert re.fullmatch(r"halted: \d+ of 2\d\d \(\d\.\d %\) failed within 30 min", note)
         assert control.metric("tidegate_control_halts_total") == 1
-        assert report(fleet[0], {"late": "failed"}) == 0  # it is offered to nobody
+        assert report(fleet[0], {"late": "failed"}) == 1  # it is paused, and still counted
         workshop.push(image_of(guarded()), onto=live)  # an operator resumes it
         wait_until(lambda: epoch_of(fleet[0]) == 3, "resumed")
         time.sleep(2.5)
