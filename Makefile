@@ -27,11 +27,11 @@ run: $(VENV)/ready ## a Redis, a sample plan, a gateway, one check, and serving 
 
 # Two at once: the laws wait for processes half of their time, and most machines have two cores.
 test: $(VENV)/ready ## every law and example, in some ten minutes
-	@echo "The laws run at the same time; what they say comes at the end."; mkdir -p build; \
-	$(MAKE) --no-print-directory test-laws >build/laws.log 2>&1 & laws=$$!; \
+	@echo "The laws run at the same time; what they say comes at the end."; \
+	$(MAKE) --no-print-directory test-laws >$(VENV)/laws.log 2>&1 & laws=$$!; \
 	trap "kill $$laws 2>/dev/null" INT TERM; \
 	$(BIN)/python -m pytest --ignore=tests/laws; parts=$$?; \
-	wait $$laws; laws=$$?; cat build/laws.log; exit $$((parts | laws))
+	wait $$laws; laws=$$?; cat $(VENV)/laws.log; exit $$((parts | laws))
 
 test-laws: $(VENV)/ready ## the laws alone, on the plain form and on the compiled one
 	$(BIN)/python -m pytest -p no:cacheprovider tests/laws

@@ -157,9 +157,9 @@ async def serving(
         await asyncio.gather(*(each.stop(()) for each in running))
 
 
-async def until(holds: Callable[[], object]) -> None:
-    """Wait until `holds()` is true, for five seconds at most."""
-    for _ in range(1_000):
+async def until(holds: Callable[[], object], seconds: int = 5) -> None:
+    """Wait until `holds()` is true, for so many seconds at most."""
+    for _ in range(200 * seconds):
         if holds():
             return
         await asyncio.sleep(0.005)

@@ -393,7 +393,7 @@ async def test_notices_are_heard_again_after_redis_was_away(tmp_path: Path) -> N
         await until(lambda: len(heard) == 2)
         await asyncio.to_thread(server.kill)
         await asyncio.to_thread(server.start)
-        await until(lambda: len(heard) == 3)
+        await until(lambda: len(heard) == 3, seconds=20)  # it waits longer each time
         with server.client() as client:
             client.publish(KEYS.notice, b"2")
         await until(lambda: len(heard) == 4)
