@@ -10,14 +10,14 @@ Everything is a *blob*: immutable bytes, named by their SHA-256. One epoch is a 
                                       │     └─► bucket          (Redis only, by its short digest)
                                       ├─► pack of buckets       (store only, one for one shard)
                                       └─► T plan tree ─┬─► plan files and list ids as plain text
-                                       ├─► A patches        (one an app that has some)
-                                       └─► seats            (one a frozen window, no frame)
+                                                       ├─► A patches    (an app that has some)
+                                                       └─► seats        (a frozen window; no frame)
 
 Frame. Every lettered blob starts with 16 bytes; numbers are big-endian unless said otherwise:
 
     0   4  magic "TGD2"
     4   1  kind: the letter
-    5   1  format version, 1
+    5   1  format version, 2
     6   2  zero
     8   8  XXH3-64 of the payload (finds damage cheaply; SHA-256 and the signature prove origin)
     16  …  payload

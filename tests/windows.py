@@ -72,20 +72,23 @@ def crowd(workshop: Workshop, devices: Iterable[str]) -> set[str]:
 
 async def _ask(port: int, devices: Sequence[str], seated: set[str], brand: str) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    for device in devices:
-        request = {"device": device, "brand": brand, "apps": {COFFEE: None}}
-        body = json.dumps(request).encode()
-        writer.write(
-            b"POST /v1/check HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-            b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
-        )
-        head = await reader.readuntil(b"\r\n\r\n")
-        assert head.startswith(b"HTTP/1.1 200"), head
-        length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
-        answer = json.loads(await reader.readexactly(length))["apps"][0]
-        if answer["release"] != "stable":
-            seated.add(device)
-    writer.close()
+    try:
+        for device in devices:
+            request = {"device": device, "brand": brand, "apps": {COFFEE: None}}
+            body = json.dumps(request).encode()
+            writer.write(
+                b"POST /v1/check HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+            )
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+            answer = await reader.readexactly(length)
+            assert head.startswith(b"HTTP/1.1 200"), answer
+            if json.loads(answer)["apps"][0]["release"] != "stable":
+                seated.add(device)
+    finally:
+        writer.close()
+        await writer.wait_closed()
 
 
 def arrive(
