@@ -16,7 +16,7 @@ from typing import Any
 import redis
 
 ROOT = Path(__file__).parent.parent
-START_SECONDS = 15.0
+START_SECONDS = 30.0
 CLUSTER_SLOTS = 16_384
 
 

@@ -302,7 +302,7 @@ class Phones:
 
 def answered_by(gateway: Gateway) -> int:
     """Tell how many answers a gateway has given since its start."""
-    with urllib.request.urlopen(f"{gateway.admin_url}/metrics", timeout=5) as answer:
+    with urllib.request.urlopen(f"{gateway.admin_url}/metrics", timeout=30) as answer:
         found = re.search(
             r"^tidegate_http_seconds_count (\d+)", answer.read().decode(), re.MULTILINE
         )

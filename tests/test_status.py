@@ -156,7 +156,7 @@ def test_watching_goes_on_until_it_is_told_to_end(place: Workplace) -> None:
     assert watching.stdout is not None
     epochs = [json.loads(watching.stdout.readline())["live"]["epoch"] for _ in range(2)]
     watching.send_signal(signal.SIGINT)
-    left, faults = watching.communicate(timeout=10)
+    left, faults = watching.communicate(timeout=30)
     assert epochs == [3, 3]
     assert (watching.returncode, left, faults) == (0, b"", b"")
 
