@@ -126,9 +126,9 @@ def test_a_gateway_announces_itself_and_says_goodbye(tmp_path: Path) -> None:
         made.write(client)
         said = wait_until(lambda: announced(client)["epoch"] and announced(client), "epoch 3")
         assert (said["epoch"], said["digest"]) == (3, made.digest.hex())
-        assert abs(said["since"] - time.time()) < 5
+        assert abs(said["since"] - time.time()) < 60
         assert 0 < client.ttl(KEYS.gateway("gw-1")) <= 5
-        assert abs(client.zscore(KEYS.gateways, "gw-1") - time.time()) < 5
+        assert abs(client.zscore(KEYS.gateways, "gw-1") - time.time()) < 60
         gateway.terminate()
         assert gateway.wait() == 0
         assert announced(client) is None
