@@ -332,4 +332,4 @@ def test_a_gateway_that_stops_or_dies_costs_no_check(server: RedisServer, tmp_pa
             wait_until(lambda: answered_by(gateways[0]), "the first gateway is asked again")
             gateways[1].kill()
             phones.more(300)
-        assert phones.failures == []
+        assert phones.failures == [], [each.log.read_text() for each in gateways]
