@@ -170,7 +170,7 @@ def test_bombs_do_not_go_off(form: str, honest: bool, tmp_path: Path) -> None:
         check=True,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
     ).stdout.splitlines()
     said, grown_mb, written = out[0], int(out[1]), int(out[2])
     assert said != "opened"

@@ -107,7 +107,7 @@ def _run(folder: Path, script: str, *arguments: str) -> Any:
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -157,7 +157,7 @@ def join(servers: Sequence[RedisServer]) -> None:
 def speaks_tls() -> bool:
     """Tell whether this machine's redis-server was built with TLS."""
     command = [processes.redis_server_path(), "--port", "0", "--tls-port", "0", "--dir", "/none"]
-    told = subprocess.run(command, capture_output=True, check=False, timeout=30)
+    told = subprocess.run(command, capture_output=True, check=False, timeout=120)
     return b"tls-port" not in told.stdout + told.stderr
 
 

@@ -94,7 +94,7 @@ def test_watching_outlasts_redis(tmp_path: Path) -> None:
         server.kill()
         assert b"Looking again." in watching.stderr.readline()
         watching.send_signal(signal.SIGINT)
-        watching.communicate(timeout=30)
+        watching.communicate(timeout=120)
         assert watching.returncode == 0
 
 

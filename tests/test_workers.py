@@ -298,7 +298,7 @@ def run(tmp_path: Path, server: RedisServer, **environment: str) -> tuple[int, s
         env=kept | made.environment,
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=120,
         check=False,
     )
     return done.returncode, done.stderr

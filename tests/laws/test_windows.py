@@ -73,7 +73,7 @@ class Town:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=120,
         )
         assert done.returncode == code, done.stdout + done.stderr
 
