@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from compiler.reference import Memberships, Seats, evaluate, real_id
+from compiler.reference import Memberships, Seats, evaluate
 from compiler.switch_reference import evaluate_switch
 from loadtest.expectation import ANY, expected
 from loadtest.rules import NOBODY, Rules, Window
@@ -98,7 +98,7 @@ def _suppositions(
     yield Outcome.RIGHT, NOBODY, held
     if held:
         yield Outcome.UNCONFIRMED, NOBODY, nothing
-    kinds = [kind for kind in ("user", "device") if real_id(rules.plan.workspace, phone, kind)]
+    kinds = rules.looked_up(phone)
     for away in (*({kind} for kind in kinds), *([set(kinds)] if len(kinds) > 1 else [])):
         yield Outcome.UNCONFIRMED, frozenset(away), nothing
 

@@ -1,7 +1,7 @@
 """What a load test's crowd asks in tests: a plan that uses most of the language, and its rules."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -173,7 +173,8 @@ def rules(number: int = 1) -> Rules:
     """Write down the plan's rules."""
     known = {app: each["patches"] for app, each in patches().items()}
     lists = {name: ids_of(ids) for name, ids in IDS.items()}
-    return Rules(number, plan(), lists, {(CAKE, "first"): SeatHashes(seats().seats)}, known)
+    frozen = {(CAKE, "first"): SeatHashes(seats().seats)}
+    return Rules(number, plan(), lists, frozen, known, table=desk(image()).snapshot._table)
 
 
 def ids_of(ids: list[str]) -> Ids:
@@ -225,22 +226,3 @@ def desk(made: Image, blob: Callable[[bytes], bytes] | None = None, number: int 
     }
     read = blob or made.blobs.__getitem__
     return Desk(build(b"", epoch, made.contents, read, None), buckets)
-
-
-def bitmaps(tables: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Give the places of all bitmaps of a program's tables."""
-    if isinstance(tables, bytes):
-        yield path
-    elif isinstance(tables, dict | list):
-        pairs = tables.items() if isinstance(tables, dict) else enumerate(tables)
-        for name, inner in pairs:
-            if path or name in ("schedule", "hosts", "attributes", "lists", "percents"):
-                yield from bitmaps(inner, (*path, name))
-
-
-def flip(tables: Any, path: tuple[Any, ...], rank: int) -> None:
-    """Flip the bit of a rank in the bitmap at a place."""
-    *way, last = path
-    for name in way:
-        tables = tables[name]
-    tables[last] = layout.encode_bits(layout.decode_bits(tables[last]) ^ 1 << rank)
