@@ -219,10 +219,10 @@ def desk(made: Image, blob: Callable[[bytes], bytes] | None = None, number: int 
         "commit": "",
     }
     membership = made.contents["membership"]
+    read = blob or made.blobs.__getitem__
     buckets = {
         layout.bucket_digest(bucket): bucket
         for pack in (membership["packs"] if membership else ())
-        for bucket in bucket_layout.decode_pack(made.blobs[pack])
+        for bucket in bucket_layout.decode_pack(read(pack))
     }
-    read = blob or made.blobs.__getitem__
     return Desk(build(b"", epoch, made.contents, read, None), buckets)
