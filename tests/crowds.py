@@ -169,6 +169,14 @@ def image() -> Image:
     return build_image(read, lists, patches=patches(), frozen={window_name(CAKE, "first"): seats()})
 
 
+def wrong_module(made: Image) -> tuple[str, ...]:
+    """Name the wrong gateway of this plan: coffee's `wifi` is not for who is on a WIFI there."""
+    program = layout.decode(layout.Program, made.blobs[made.contents["programs"][COFFEE]])
+    rank = [each["id"] for each in program["releases"]].index("wifi")
+    place = ("attributes", "network", "text", "exact", "wifi")
+    return ("tests.wrong_gateway", COFFEE, str(rank), *place)
+
+
 def rules(number: int = 1) -> Rules:
     """Write down the plan's rules."""
     known = {app: each["patches"] for app, each in patches().items()}

@@ -80,19 +80,14 @@ def test_a_wrong_gateway_is_caught_by_a_hundredth(
 ) -> None:
     """Of one plan's gateways all answers to a sample are right; with one bit flipped some are not.
 
-    The bit says that the 60 % of `wifi` are offered it on a WIFI: it is one of some 60 bitmaps.
+    It is one bit of coffee's 31 bitmaps of seven: who is on a WIFI is not offered `wifi`.
     """
     workshop.push(IMAGE)
     books = Books(workshop.store)
     rules = books.newest()
     population = Population(1, CROWD, rules.plan, rules.members())
-    release = [each["id"] for each in program(COFFEE)["releases"]].index("wifi")
-    place = ("attributes", "network", "text", "exact", "wifi")
     found = {}
-    for name, module in {
-        "right": ("gateway",),
-        "wrong": ("tests.wrong_gateway", COFFEE, str(release), *place),
-    }.items():
+    for name, module in {"right": ("gateway",), "wrong": crowds.wrong_module(IMAGE)}.items():
         gateway = Gateway(tmp_path / name, server.url)
         gateway.module = module
         try:
