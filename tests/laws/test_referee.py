@@ -245,6 +245,8 @@ def test_a_frozen_windows_seats_are_known() -> None:
     assert [asked(each)["apps"][0]["release"] for each in (sits, stands)] == ["first", "not-ours"]
     assert outcome(sits, asked(sits)) is outcome(stands, asked(stands)) is Outcome.RIGHT
     assert outcome(stands, asked(sits)) is outcome(sits, asked(stands)) is Outcome.WRONG
+    lost = judge(RULES, stands, asked(stands), NOW, NOW, {("cake", "first")})
+    assert lost.outcome is Outcome.UNCONFIRMED, "it sat there, and the frozen seats lack it"
 
 
 def test_what_redis_kept_back_is_unconfirmed() -> None:
