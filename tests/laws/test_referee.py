@@ -270,6 +270,10 @@ def test_a_degraded_switch_is_unconfirmed() -> None:
     answer = asked(phone)
     assert answer["switches"]["new-home"] == {"variant": "on", "value": True}
     assert outcome(phone, answer) is Outcome.RIGHT
+    for mark in (False, 7, None):
+        off = {"variant": "off", "value": False, "degraded": mark}
+        told = answer | {"switches": answer["switches"] | {"new-home": off}}
+        assert outcome(phone, told) is Outcome.WRONG
     answer["switches"]["new-home"] = {"variant": "off", "value": False, "degraded": True}
     found = {outcome(phone | {"device": device}, answer) for device in map(str, range(1000, 1040))}
     assert found == {Outcome.UNCONFIRMED, Outcome.WRONG}, "a quarter has it on anyway"
