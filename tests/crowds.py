@@ -93,7 +93,7 @@ releases:
 """,
     "apps/cake.yaml": """
 app: cake
-packages: [{version: 2.0}, {version: 2.1}]
+packages: [{version: 2.0, info: false}, {version: 2.1}]
 releases:
   - {id: first, package: 2.1, audience: {first: 100, until: 2030-01-01T00:00:00Z}}
   - {id: not-ours, package: 2.0, audience: {not_lists: [phones]}}
