@@ -1,19 +1,34 @@
 """Time windows under pushes that meet one another, are killed, or come after a `gc`."""
 
+import json
+import time
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from compiler import cli
+from compiler.commands.publishing import publish_under_overrides
+from compiler.commands.session import Session
+from compiler.control.controller import Controller, Workplace
+from compiler.control.counts import Counts
+from compiler.image import build_image
+from compiler.language.reading import read_files
+from compiler.publication.freezing import freeze_due
+from compiler.publication.publisher_key import create_key
+from compiler.publication.restore import restore
 from compiler.publication.seat_records import SeatRecord, SeatRecords
 from compiler.publication.windows import collect, lost, prepare, reopen, settle
 from compiler.refusal import Refused
 from compiler.status.observer import window_fills
+from gateway import layout
 from gateway.link import connect_sync, parse_url
-from gateway.seating import LOST
+from gateway.seating import LOST, NO_SEAT
+from interruption import SteppedStore, Steps
 from processes import RedisServer
-from publishing import COFFEE, KEYS, Workshop
+from publishing import COFFEE, KEYS, WORKSPACE, Workshop, publisher_key, record
 from windows import LATE, NAME, crowd, plan_files, push, sit
 
 DEVICES = [f"d-{number}" for number in range(300)]
@@ -172,13 +187,13 @@ def test_a_frozen_window_is_not_lost_with_redis(workshop: Workshop) -> None:
 def test_a_raised_window_takes_no_more_memory_a_seat(workshop: Workshop, raised: int) -> None:
     """Not twelve bytes, whether its seats were spread anew or not: sets stay packed."""
     push(workshop, plan_files(20_000))
-    record = record_of(workshop)
-    _fill(workshop, record, 20_000)
+    held = record_of(workshop)
+    _fill(workshop, held, 20_000)
     SeatRecords(workshop.mirror).change(COFFEE, "first", {"seated": 20_000})
     push(workshop, plan_files(raised))
-    record = record_of(workshop)
-    assert (record.shards == 79) is (raised == 29_000)
-    _fill(workshop, record, raised)
+    held = record_of(workshop)
+    assert (held.shards == 79) is (raised == 29_000)
+    _fill(workshop, held, raised)
     keys = workshop.mirror.scan(KEYS.windows)
     client = workshop.link
     taken = sum(client.execute_command("MEMORY", "USAGE", key, "SAMPLES", "0") for key in keys)
@@ -207,3 +222,93 @@ def test_a_push_killed_while_it_spreads_leaves_all_seats(
     assert (record_of(workshop).state, sitting(workshop)) == ("thawed", seated)
     settle(workshop.mirror, workshop.store.get_blob)
     assert sit(workshop, "X") == 1
+
+
+def test_a_controller_sets_right_what_a_killed_push_left(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not at once, as a push may be on its way; and a window that is as it should be, never."""
+    push(workshop, plan_files(FEW))
+    seated = crowd(workshop, DEVICES[:50])
+    place = Workplace(WORKSPACE, workshop.store, workshop.link, publisher_key())
+    controller = Controller(place, Counts(), lambda: True)
+    SeatRecords(workshop.mirror).change(COFFEE, "first", {"state": "thawed", "first": 60})
+    controller.turn()
+    controller.turn()
+    assert (record_of(workshop).state, record_of(workshop).first) == ("thawed", 60)
+    monkeypatch.setattr("compiler.control.controller.SETTLE_SECONDS", 0.0)
+    controller.turn()
+    assert (record_of(workshop).state, record_of(workshop).first) == ("open", FEW)
+    assert sitting(workshop) == seated
+
+
+def test_a_redis_set_back_is_restored_with_its_windows(workshop: Workshop) -> None:
+    """The records follow the epoch that is live again: what was paused since is paused."""
+    push(workshop, plan_files(FEW))
+    crowd(workshop, DEVICES[:5])
+    old = workshop.mirror.pointer()
+    assert old is not None
+    push(workshop, plan_files(FEW, release="\n    state: paused"))
+    SeatRecords(workshop.mirror).change(COFFEE, "first", {"state": "open"})
+    workshop.link.set(KEYS.live, old)
+    restore(store=workshop.store, link=workshop.link, workspace=WORKSPACE)
+    assert record_of(workshop).state == "paused"
+    assert sit(workshop, "X") == NO_SEAT
+
+
+def test_a_push_goes_on_top_of_a_freeze_of_that_moment(
+    workshop: Workshop, server: RedisServer, tmp_path: Path
+) -> None:
+    """A controller that freezes a window between a push's look and its commit refuses no push."""
+    push(workshop, plan_files(3))
+    seated = crowd(workshop, DEVICES)
+    plan = read_files({**plan_files(3), "rules.yaml": "rules: {}\n"}, now=0).plan
+    assert plan is not None
+    image, live = build_image(plan, []), workshop.live()
+    told = {"workspace": WORKSPACE, "now": int(time.time()), "key": publisher_key()}
+
+    def freeze() -> None:
+        assert freeze_due(store=workshop.store, link=workshop.link, **told) is not None  # type: ignore[arg-type]
+
+    session = Session(WORKSPACE, parse_url(server.url), str(workshop.folder))
+    session.__dict__["store"] = SteppedStore(workshop.store, Steps(1, freeze))
+    key = str(create_key(tmp_path / "keys", "ann", None))
+    options = {"checkout": None, "base": live.number, "force": False, "key": key, "wait": 0}
+    publish_under_overrides(session, image, live, [], note="mine", **options)  # type: ignore[arg-type]
+    assert (workshop.live().number, workshop.live().epoch["note"]) == (3, "mine")
+    assert workshop.live().tree["windows"][NAME]["count"] == 3
+    assert sitting(workshop) == seated
+
+
+def test_a_forced_push_starts_over_with_its_windows(
+    workshop: Workshop,
+    server: RedisServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An unreadable live epoch says nothing of its windows; their records still do."""
+    push(workshop, plan_files(3))
+    seated = crowd(workshop, DEVICES[:2])
+    damaged = b"TGD1E\x01\0\0" + bytes(8) + b"an epoch of format 1"
+    digest = layout.digest_of(damaged)
+    workshop.store.put_blobs([(digest, damaged)])
+    pointer = layout.encode_pointer(7, digest)
+    workshop.store.put_named("live", pointer)
+    workshop.link.set(KEYS.live, pointer)
+    for name, text in plan_files(3).items():
+        path = tmp_path / "plan" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    for version in ("1.0.0.1", "1.0.0.2"):
+        (file,) = json.loads(*record(version).values())["forms"]
+        workshop.store.put_named(file["path"], b"nine byte")
+    key = str(create_key(tmp_path / "keys", "ann", None))
+    places = ["--redis", server.url, "--store", str(workshop.folder), "--key", key]
+    argv = ["tidegate", "push", str(tmp_path / "plan"), "--force", *places]
+    monkeypatch.setattr("sys.argv", argv)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 0
+    assert workshop.live().number == 8
+    assert sitting(workshop) == seated
+    assert crowd(workshop, DEVICES) == {*DEVICES[:3]}

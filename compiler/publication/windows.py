@@ -196,15 +196,22 @@ def settle(mirror: Mirror, blob: Reader, known: Sequence[Publication] = ()) -> N
     while (pointer := mirror.pointer()) is not None:
         live = read.get(pointer) or read_publication(decode_pointer(pointer)[1], blob)
         windows = live.tree["windows"]
-        said = records.read_many(map(split_name, windows))
-        for name, window in windows.items():
-            app, release = split_name(name)
-            record = said[app, release]
-            wanted = limits_of(window) | {"state": _state(window)}
-            if record is not None and wanted != _said(record):
-                records.change(app, release, wanted)
+        for name, wanted in unsettled(mirror, windows).items():
+            records.change(*split_name(name), wanted)
         if mirror.pointer() == pointer:
             return
+
+
+def unsettled(mirror: Mirror, windows: Windows) -> dict[str, dict[str, str | int]]:
+    """Find the records that do not say what these windows do, and what they should say."""
+    said = SeatRecords(mirror).read_many(map(split_name, windows))
+    found = {}
+    for name, window in windows.items():
+        record = said[split_name(name)]
+        wanted = limits_of(window) | {"state": _state(window)}
+        if record is not None and wanted != _said(record):
+            found[name] = wanted
+    return found
 
 
 def _said(record: SeatRecord) -> dict[str, str | int]:
