@@ -146,6 +146,10 @@ class Seats:
             await woken
         return wish.seats
 
+    def learn(self, ask: Ask, told: Sequence[Sequence[int]]) -> None:
+        """Remember who sits in closed windows; `told` is as seating.closed_in gives it."""
+        self._closed.tell(ask, told, asyncio.get_running_loop().time())
+
     async def close(self) -> None:
         """Forget what is asked for, and close the connections."""
         if self._timer is not None:
@@ -238,7 +242,7 @@ class Seats:
     def _take(self, wish: Wish, ask: Ask, value: object) -> None:
         value, told = closed_in(value)
         if told and wish.epoch == self._epoch:
-            self._closed.tell(ask, told, asyncio.get_running_loop().time())
+            self.learn(ask, told)
         if value == LOST:
             self._counts.lost += 1
             self._log_lost(ask)
