@@ -14,15 +14,12 @@ from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Sequence
 
-from gateway.seating import Ask, seat_of, shard_of
+from gateway.seating import NOBODY, Ask, seat_of, shard_of
 
 CLOSED_SECONDS = 5.0
 
 REMEMBERED_SETS = 4_096
 """Some 9 MB; of a million seats."""
-
-NOBODY = -1
-"""No release's rank: the client sits in none of the windows."""
 
 _Name = tuple[str, str]
 

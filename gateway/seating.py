@@ -30,6 +30,9 @@ SEATS_A_SHARD = 256
 
 OPEN, FROZEN, THAWED = "open", "frozen", "thawed"
 
+NOBODY = -1
+"""No release's rank: the client sits in none of the windows."""
+
 NO_SEAT, LOST = 0, -1
 
 NOT_WRITTEN = -2

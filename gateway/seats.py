@@ -20,13 +20,14 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError
 
 from gateway.breaker import Breaker
-from gateway.closed_windows import NOBODY, ClosedWindows
+from gateway.closed_windows import ClosedWindows
 from gateway.keys import Keys
 from gateway.link import AsyncLink
 from gateway.metrics import Seatings
 from gateway.reader import ROUND_TRIP_SECONDS
 from gateway.seating import (
     LOST,
+    NOBODY,
     NOT_WRITTEN,
     SCRIPT,
     SCRIPT_SHA1,
@@ -128,9 +129,8 @@ class Seats:
             self._lost.clear()
         wish = Wish(epoch, len(asks), dry_run=dry_run)
         for ask in asks:
-            rank = self._known(ask) if epoch == self._epoch else None
+            rank = self.recall(epoch, ask)
             if rank is not None:
-                self._counts.remembered += 1
                 wish.give(ask.app, None if rank == NOBODY else rank)
             elif not self._enter(wish, ask):
                 self._counts.refused += 1
@@ -159,12 +159,17 @@ class Seats:
         await asyncio.gather(*self._under_way, return_exceptions=True)
         await self._link.aclose()
 
-    def _known(self, ask: Ask) -> int | None:
-        """Give the rank of a seat, or NOBODY, if that is known."""
+    def recall(self, epoch: int, ask: Ask) -> int | None:
+        """Give the rank of a seat, or NOBODY, if that is known by the tables of this epoch."""
+        if epoch != self._epoch:
+            return None
         first = ask.places[0]
-        if (ask.app, first.release, first.hashed) in self._confirmed:
-            return first.rank
-        return self._closed.find(ask, asyncio.get_running_loop().time())
+        rank: int | None = first.rank
+        if (ask.app, first.release, first.hashed) not in self._confirmed:
+            rank = self._closed.find(ask, asyncio.get_running_loop().time())
+        if rank is not None:
+            self._counts.remembered += 1
+        return rank
 
     def _enter(self, wish: Wish, ask: Ask) -> bool:
         """Put an ask into the next round trip; False when it is not asked at all."""

@@ -5,11 +5,21 @@ from typing import Any
 
 import pytest
 
-from gateway.closed_windows import CLOSED_SECONDS, NOBODY, REMEMBERED_SETS, ClosedWindows
+from gateway.closed_windows import CLOSED_SECONDS, REMEMBERED_SETS, ClosedWindows
 from gateway.keys import Keys
 from gateway.link import connect_async, parse_url
 from gateway.metrics import Seatings
-from gateway.seating import SCRIPT, Ask, Place, arguments, closed_in, seat_of, shard_count, shard_of
+from gateway.seating import (
+    NOBODY,
+    SCRIPT,
+    Ask,
+    Place,
+    arguments,
+    closed_in,
+    seat_of,
+    shard_count,
+    shard_of,
+)
 from gateway.seats import Seats
 from processes import RedisServer
 from publishing import COFFEE, WORKSPACE, Workshop
