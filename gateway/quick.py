@@ -309,7 +309,8 @@ class Connection:
                 return False
             return self._reply(head, reply, snapshot, second)
         try:
-            body, outcomes = snapshot.answer(check, members, second, head.packed_out, seats)
+            recall = quick.seats.recall
+            body, outcomes = snapshot.answer(check, members, second, head.packed_out, seats, recall)
             if not body:
                 if quick.waiting.is_full():
                     return self._refuse(head)

@@ -52,7 +52,7 @@ RIGHTS = (
     Right("alarm", "", "hgetall hset hdel"),
     Right(
         "{window:*",
-        "eval evalsha time hmget sismember sadd hincrby",
+        "eval evalsha time hmget sismember smembers sadd hincrby",
         "eval time hmget hset exists sismember sadd smembers scard unlink",
     ),
 )

@@ -1,7 +1,8 @@
 """Seats of time windows, asked in Redis: those of all checks of one moment in one round trip.
 
 What is asked in one turn of the event loop leaves together, a script call for each app of a check
-(seating.py), and what is asked while enough is under way gathers for the next round trip. Nothing
+(seating.py), and what is asked while enough is under way gathers for the next round trip. Who was
+seated is remembered, and of a window that is full or over who is not (closed_windows.py). Nothing
 here waits without bound and no exception reaches a check: where it could not be known in time
 whether a client has a seat, it counts as not seated, and the next release wins. The seat may have
 been taken all the same; it is the client's at its next check, and nobody else's.
@@ -19,11 +20,22 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError
 
 from gateway.breaker import Breaker
+from gateway.closed_windows import ClosedWindows
 from gateway.keys import Keys
 from gateway.link import AsyncLink
 from gateway.metrics import Seatings
 from gateway.reader import ROUND_TRIP_SECONDS
-from gateway.seating import LOST, SCRIPT, SCRIPT_SHA1, Ask, arguments
+from gateway.seating import (
+    LOST,
+    NOBODY,
+    NOT_WRITTEN,
+    SCRIPT,
+    SCRIPT_SHA1,
+    TOLD_SHARDS,
+    Ask,
+    arguments,
+    closed_in,
+)
 
 BATCH = 200
 """Script calls in one round trip: some five milliseconds of Redis's time."""
@@ -94,26 +106,32 @@ class Seats:
         self._limit = limit
         self._breaker = Breaker()
         self._failing = False
+        self._failed_at = 0.0
         self._turn: list[_Entry] = []
+        # What was asked in each of the last turns, and when; one timer serves them all.
+        self._turns: deque[tuple[float, list[_Entry]]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
         self._queue: deque[_Entry] = deque()
         self._waiting = 0
         self._under_way: set[asyncio.Task[None]] = set()
         self._epoch = 0
         self._confirmed: OrderedDict[tuple[str, str, int], None] = OrderedDict()
+        self._closed = ClosedWindows()
         self._lost: set[str] = set()
+        self._unwritten = False
 
     def begin(self, epoch: int, asks: Sequence[Ask], *, dry_run: bool) -> Wish:
         """Ask for the seats of one check, by the tables of this epoch; never None, maybe done."""
         if epoch > self._epoch:
             self._epoch = epoch
             self._confirmed.clear()
+            self._closed.clear()
             self._lost.clear()
         wish = Wish(epoch, len(asks), dry_run=dry_run)
         for ask in asks:
-            first = ask.places[0]
-            if epoch == self._epoch and (ask.app, first.release, first.hashed) in self._confirmed:
-                self._counts.remembered += 1
-                wish.give(ask.app, first.rank)
+            rank = self.recall(epoch, ask)
+            if rank is not None:
+                wish.give(ask.app, None if rank == NOBODY else rank)
             elif not self._enter(wish, ask):
                 self._counts.refused += 1
                 wish.give(ask.app, None)
@@ -128,12 +146,30 @@ class Seats:
             await woken
         return wish.seats
 
+    def learn(self, ask: Ask, told: Sequence[Sequence[int]]) -> None:
+        """Remember who sits in closed windows; `told` is as seating.closed_in gives it."""
+        self._closed.tell(ask, told, asyncio.get_running_loop().time())
+
     async def close(self) -> None:
         """Forget what is asked for, and close the connections."""
+        if self._timer is not None:
+            self._timer.cancel()
         for task in self._under_way:
             task.cancel()
         await asyncio.gather(*self._under_way, return_exceptions=True)
         await self._link.aclose()
+
+    def recall(self, epoch: int, ask: Ask) -> int | None:
+        """Give the rank of a seat, or NOBODY, if that is known by the tables of this epoch."""
+        if epoch != self._epoch:
+            return None
+        first = ask.places[0]
+        rank: int | None = first.rank
+        if (ask.app, first.release, first.hashed) not in self._confirmed:
+            rank = self._closed.find(ask, asyncio.get_running_loop().time())
+        if rank is not None:
+            self._counts.remembered += 1
+        return rank
 
     def _enter(self, wish: Wish, ask: Ask) -> bool:
         """Put an ask into the next round trip; False when it is not asked at all."""
@@ -147,8 +183,13 @@ class Seats:
         return True
 
     def _end_turn(self) -> None:
+        loop = asyncio.get_running_loop()
         turn, self._turn = self._turn, []
-        asyncio.get_running_loop().call_later(self._timeout, self._expire, turn)
+        while self._turns and _all_done(self._turns[0][1]):
+            self._turns.popleft()
+        self._turns.append((loop.time(), turn))
+        if self._timer is None:
+            self._timer = loop.call_later(self._timeout, self._expire)
         self._counts.asked += len(turn)
         self._queue.extend(turn)
         self._send()
@@ -198,15 +239,21 @@ class Seats:
     async def _call(self, command: str, script: str, batch: Sequence[_Entry]) -> list[Any]:
         pipeline = self._link.pipeline(transaction=False)
         for wish, ask in batch:
-            rest = arguments(self._keys, ask, dry_run=wish.dry_run)
+            rest = arguments(self._keys, ask, dry_run=wish.dry_run, told=TOLD_SHARDS)
             pipeline.execute_command(command, script, *rest)
         found: list[Any] = await pipeline.execute(raise_on_error=False)
         return found
 
     def _take(self, wish: Wish, ask: Ask, value: object) -> None:
+        value, told = closed_in(value)
+        if told and wish.epoch == self._epoch:
+            self.learn(ask, told)
         if value == LOST:
             self._counts.lost += 1
             self._log_lost(ask)
+        elif value == NOT_WRITTEN:
+            self._counts.errors += 1
+            self._log_unwritten()
         if not isinstance(value, int) or value <= 0:
             wish.give(ask.app, None)
             return
@@ -217,18 +264,32 @@ class Seats:
             self._confirmed[ask.app, place.release, place.hashed] = None
         wish.give(ask.app, place.rank)
 
-    def _expire(self, turn: list[_Entry]) -> None:
-        """Answer those that have waited too long."""
-        late = [wish for wish, _ in turn if not wish.done]
+    def _expire(self) -> None:
+        """Answer those that have waited too long, and see when to look again."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        late: list[Wish] = []
+        # Turns that waited for the same stall are one failure, not as many as there were turns.
+        stalled = False
+        while self._turns and self._turns[0][0] + self._timeout <= now:
+            asked_at, turn = self._turns.popleft()
+            waiting = [wish for wish, _ in turn if not wish.done]
+            stalled = stalled or bool(waiting and asked_at >= self._failed_at)
+            late += waiting
+        self._timer = None
+        if self._turns:
+            left = self._turns[0][0] + self._timeout - now
+            self._timer = loop.call_later(left, self._expire)
         self._counts.timeouts += len(late)
-        if late:
+        if stalled:
             self._fail(f"no answer within {self._timeout * 1000:.0f} ms")
         for wish in late:
             if not wish.done:  # one wish may have several asks
                 wish.end()
 
     def _fail(self, reason: str) -> None:
-        self._breaker.failed(asyncio.get_running_loop().time())
+        self._failed_at = asyncio.get_running_loop().time()
+        self._breaker.failed(self._failed_at)
         if not self._failing:
             self._failing = True
             log.warning("seats of time windows cannot be asked; the next release wins", why=reason)
@@ -239,6 +300,11 @@ class Seats:
             self._failing = False
             log.info("seats of time windows can be asked again")
 
+    def _log_unwritten(self) -> None:
+        if not self._unwritten:
+            self._unwritten = True
+            log.error("Redis writes no seats: out of memory, or no master; nobody new is seated")
+
     def _log_lost(self, ask: Ask) -> None:
         if ask.app not in self._lost:
             self._lost.add(ask.app)
@@ -247,6 +313,13 @@ class Seats:
                 app=ask.app,
                 releases=[place.release for place in ask.places],
             )
+
+
+def _all_done(turn: list[_Entry]) -> bool:
+    for wish, _ in turn:  # noqa: SIM110 - compiled, a loop is no generator
+        if not wish.done:
+            return False
+    return True
 
 
 def _wake(woken: asyncio.Future[None]) -> None:

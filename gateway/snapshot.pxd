@@ -11,6 +11,9 @@ from gateway.remembered cimport Remembered
 from gateway.program cimport Program, is_sent
 from gateway.switches cimport Switches
 
+@cython.locals(places=list)
+cdef object _ask(str app, Program program, Check check, tuple context, long long second)
+
 @cython.final
 cdef class Snapshot:
     cdef public bytes digest
@@ -31,11 +34,15 @@ cdef class Snapshot:
     cpdef tuple probes(self, Check check)
     @cython.locals(parts=list, outcomes=list, sent=dict, custom=dict, rank=int, entry=Entry, apps=Apps, known=dict, context=tuple, key=tuple, answer=Answer)
     cpdef tuple answer(
-        self, Check check, dict members, long long second, bint msgpack, dict seats=*
+        self, Check check, dict members, long long second, bint msgpack, dict seats=*,
+        object recall=*
+    )
+    cdef object _recalled(
+        self, str app, Program program, Check check, tuple context, long long second, object recall
     )
     @cython.locals(switches=Switches, flags=list, body=bytes)
     cdef bytes _with_switches(self, Check check, tuple context, long long second, bint msgpack, list parts)
-    @cython.locals(sent=dict, context=tuple, found=list, places=list, entry=Entry, program=Program)
+    @cython.locals(sent=dict, context=tuple, found=list, entry=Entry)
     cpdef list asks(self, Check check, dict members, long long second)
     cpdef tuple context(self, Check check, dict members)
     cdef tuple _masks(self, Check check, dict members)

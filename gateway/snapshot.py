@@ -28,9 +28,9 @@ from gateway.check import Check
 from gateway.errors import FormatError
 from gateway.hashing import PERCENT_BUCKETS, id_seed, scaled
 from gateway.membership import ExpressionLists, MembershipTable
-from gateway.program import is_sent
+from gateway.program import Program, is_sent
 from gateway.remembered import Memory, Remembered
-from gateway.seating import Ask, Place
+from gateway.seating import NOBODY, Ask, Place
 from gateway.switches import Switches, open_switches
 
 SPREAD = 0.2
@@ -44,6 +44,9 @@ NO_LISTS = (0, 0)
 _END = b"]}"
 _ASK_FIRST = b""
 _LOW = 0xFFFF_FFFF
+
+Recall = Callable[[int, Ask], int | None]
+"""Gives, of an epoch's number and an ask, the rank of the seat, or NOBODY; None: Redis must say."""
 
 
 class Snapshot:
@@ -164,11 +167,12 @@ class Snapshot:
         second: int,
         msgpack: bool,
         seats: dict[str, int] | None = None,
+        recall: Recall | None = None,
     ) -> tuple[bytes, list[Outcome]]:
         """Answer a check after its probes: `members` holds each of them; `second` is Unix time.
 
         Without `seats` the body is empty when there are windows to ask; see `asks`. With them,
-        `second` is the same again.
+        `second` is the same again. What `recall` knows need not be asked.
         """
         sent, user_hash = check.sent, check.user_hash
         subject = user_hash if check.device_hash is None else check.device_hash
@@ -197,10 +201,14 @@ class Snapshot:
             sent["installed"] = have = installed if is_sent(installed) else None
             rank = entry.program.winner(sent, check.custom, context, second)
             if entry.program.windowed:
-                if seats is not None:
-                    rank = seats.get(app, rank)
-                elif entry.program.wanted(sent, check.custom, context, second):
+                seat = (
+                    self._recalled(app, entry.program, check, context, second, recall)
+                    if seats is None
+                    else seats.get(app, NOBODY)
+                )
+                if seat is None:
                     return _ASK_FIRST, []
+                rank = rank if seat == NOBODY else seat
             key = (rank, place, have, opened)
             answer = entry.answers.known.get(key) or entry.answers.learn(key)
             parts.append(answer.msgpack if msgpack else answer.json)
@@ -229,10 +237,24 @@ class Snapshot:
         body = self._heads.json(subject, parts)
         return b'%b,"switches":{%b}}' % (body[:-1], b",".join(flags))
 
+    def _recalled(
+        self,
+        app: str,
+        program: Program,
+        check: Check,
+        context: tuple[Any, ...],
+        second: int,
+        recall: Recall | None,
+    ) -> int | None:
+        """Give the rank of the seat, or NOBODY, where no window must be asked."""
+        ask = _ask(app, program, check, context, second)
+        if ask is None:
+            return NOBODY
+        return None if recall is None else recall(self.number, ask)
+
     def asks(self, check: Check, members: Mapping[int, int | None], second: int) -> list[Ask]:
         """Name the windows that must be asked for a check, those of an app together."""
-        sent, user_hash = check.sent, check.user_hash
-        subject = user_hash if check.device_hash is None else check.device_hash
+        sent = check.sent
         context = self.context(check, members)
         found: list[Ask] = []
         for app, installed in check.apps.items():
@@ -241,15 +263,10 @@ class Snapshot:
                 continue
             if not (installed is None or installed.__class__ is str):
                 continue
-            program = entry.program
             sent["installed"] = installed if is_sent(installed) else None
-            places = []
-            for rank, takes in program.wanted(sent, check.custom, context, second):
-                hashed = user_hash if program.windows[rank] else subject
-                if hashed is not None:
-                    places.append(Place(program.releases[rank], rank, hashed, takes))
-            if places:
-                found.append(Ask(app, tuple(places)))
+            ask = _ask(app, entry.program, check, context, second)
+            if ask is not None:
+                found.append(ask)
         return found
 
     def context(self, check: Check, members: Mapping[int, int | None]) -> tuple[Any, ...]:
@@ -283,6 +300,19 @@ class Snapshot:
                 # A bucket knows an id by its hash alone: keep to the lists of this kind.
                 surely |= known & exact
         return surely, surely | possibly
+
+
+def _ask(
+    app: str, program: Program, check: Check, context: tuple[Any, ...], second: int
+) -> Ask | None:
+    """Name the windows of an app that must be asked for a check, None when there is none."""
+    user_hash, device_hash = check.user_hash, check.device_hash
+    places = []
+    for rank, takes in program.wanted(check.sent, check.custom, context, second):
+        hashed = user_hash if program.windows[rank] or device_hash is None else device_hash
+        if hashed is not None:
+            places.append(Place(program.releases[rank], rank, hashed, takes))
+    return Ask(app, tuple(places)) if places else None
 
 
 def _fault(app: str, entry: Entry | None) -> str | None:

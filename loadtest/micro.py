@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from importlib.machinery import EXTENSION_SUFFIXES
 from itertools import starmap
@@ -21,6 +21,7 @@ from typing import Any
 
 import gateway.quick
 from compiler.compilation import compile_folder
+from compiler.windows import Frozen
 from gateway import bucket_layout, layout
 from gateway.answer import UNSAID, Status, choose, offer, render
 from gateway.check import Check
@@ -74,11 +75,19 @@ def cost(work: Callable[..., object], calls: Sequence[tuple[Any, ...]]) -> float
     return statistics.median(times)
 
 
-def opened(workspace: str, apps: Sequence[plans.App], ids: int) -> tuple[Snapshot, Buckets]:
-    """Compile a plan and open it as a gateway does; give the buckets by digest, too."""
+def opened(
+    workspace: str,
+    apps: Sequence[plans.App],
+    ids: int,
+    frozen: Mapping[str, Frozen] | None = None,
+) -> tuple[Snapshot, Buckets]:
+    """Compile a plan and open it as a gateway does; give the buckets by digest, too.
+
+    `frozen` has the seats of the time windows that are frozen.
+    """
     with tempfile.TemporaryDirectory() as name:
         plans.write_plan(Path(name), workspace, apps, ids)
-        image, _ = compile_folder(Path(name), None, 0)
+        image, _ = compile_folder(Path(name), None, 0, frozen=lambda _: frozen or {})
         blobs = dict(image.blobs)
     epoch: layout.Epoch = {
         "format": layout.FORMAT,
@@ -126,7 +135,7 @@ async def _run() -> None:
         ("bytes to bytes, stranger to 200 lists", listed, [as_json(each) for each in phones]),
         ("bytes to bytes, member remembered", listed, [as_json(each) for each in members]),
     ):
-        _print(name, _whole(snapshot, buckets, requests))
+        _print(name, whole(snapshot, buckets, requests))
 
 
 def _print(name: str, nanoseconds: float) -> None:
@@ -232,8 +241,16 @@ def _handed_over() -> Any:
     raise Failed("The quick path declined an ordinary check.")
 
 
-def _whole(snapshot: Snapshot, buckets: Buckets, requests: Sequence[bytes]) -> float:
-    """Measure a request from its bytes to those of its answer, without a socket."""
+def whole(
+    snapshot: Snapshot,
+    buckets: Buckets,
+    requests: Sequence[bytes],
+    know: Callable[[Seats], None] = lambda _: None,
+) -> float:
+    """Measure a request from its bytes to those of its answer, without a socket.
+
+    `know` may let the gateway know of time windows what Redis would have told.
+    """
     config = read_config({"TIDEGATE_WORKSPACE": snapshot.settings["workspace"]})
     keys, metrics = Keys(config.workspace), Metrics()
     link = connect_async(config.redis, timeout_seconds=1)  # which connects when it is used: never
@@ -242,6 +259,7 @@ def _whole(snapshot: Snapshot, buckets: Buckets, requests: Sequence[bytes]) -> f
     lookup = Lookup(reader_of(config.redis), keys, metrics.lookups, timeout_seconds=1, limit=1)
     _remember(lookup, snapshot, buckets, requests)
     seats = Seats(link, keys, metrics.seatings, timeout_seconds=1, limit=1)
+    know(seats)
     quick = Quick(follower, lookup, seats, metrics, Waiting(1), _handed_over)
     connection, transport = Connection(quick), _Written()
     connection.connection_made(transport)

@@ -85,6 +85,10 @@ class FixedSeats:
             loop.call_later(self.delay_seconds, wish.give, ask.app, self.ranks.get(ask.app))
         return wish
 
+    def recall(self, epoch: int, ask: Ask) -> int | None:
+        """Know nothing at once."""
+        del epoch, ask
+
     async def seats(self, epoch: int, asks: Sequence[Ask], *, dry_run: bool) -> dict[str, int]:
         """Tell after a while."""
         del epoch, dry_run

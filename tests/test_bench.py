@@ -1,6 +1,7 @@
 """`make bench`: it measures what it says, and notices wrong answers."""
 
 import json
+import re
 import shutil
 import socket
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from loadtest import micro, plans, rows, table
+from loadtest import micro, plans, rows, table, windows
 from loadtest.lineup import SAMPLE, Lineup
 from loadtest.phones import ANYBODY, anybody, as_json, member, phone
 from loadtest.servers import Failed
@@ -207,3 +208,19 @@ def test_every_step_is_measured_apart(
         lines = [line for line in said.splitlines() if line.startswith(step)]
         assert lines, step
         assert all(int(line.split()[-1].replace(",", "")) > 0 for line in lines)
+
+
+def test_windows_are_measured(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every state of a window is asked for, and its seats are small in a real Redis."""
+    monkeypatch.setattr(micro, "REPEATS", 2)
+    monkeypatch.setattr(windows, "FIRST", 2_000)
+    monkeypatch.setattr(windows, "ROUNDS", 1)
+    monkeypatch.setattr(windows, "apart", lambda work, *arguments: work(*arguments))
+    windows.main(["--seats", "100000"])
+    said = dict(
+        re.findall(r"^(.*\S) +([0-9.,]+)(?: +[0-9.]+)?$", capsys.readouterr().out, re.MULTILINE)
+    )
+    assert len(said) == 9
+    assert float(said["100,000 seats in Redis, bytes a seat"]) <= 12

@@ -25,7 +25,7 @@ from gateway.quick import Connection, Quick
 from gateway.request import parse_body
 from gateway.snapshot import Snapshot
 from gateway.waiting import Waiting
-from in_process import FixedFollower, FixedLookup, serving, snapshot_of, until
+from in_process import FixedFollower, FixedLookup, FixedSeats, serving, snapshot_of, until
 
 STREAMS = 1_000_000 if "TIDEGATE_SOAK" in os.environ else 100_000
 BODY = b'{"apps":{"a":null}}'
@@ -189,7 +189,7 @@ def _feed(data: bytes, snapshot: Snapshot) -> tuple[_Taker, _Transport, int]:
     follower: Any = FixedFollower(snapshot)
     metrics = Metrics()
     lookup: Any = FixedLookup()
-    quick = Quick(follower, lookup, None, metrics, Waiting(1), lambda: taker)  # type: ignore[arg-type]
+    quick = Quick(follower, lookup, FixedSeats(), metrics, Waiting(1), lambda: taker)  # type: ignore[arg-type]
     connection = Connection(quick)
     connection.connection_made(transport)  # type: ignore[arg-type]
     connection.data_received(data)

@@ -88,7 +88,7 @@ def seats_on(url: str, counts: Seatings, limit: int = 1_000) -> Seats:
 
 
 async def test_many_are_asked_in_one_round_trip(workshop: Workshop, server: RedisServer) -> None:
-    """What is asked in one turn leaves together; who sits is remembered within the epoch."""
+    """What is asked in one turn leaves together; it is known who sits in a full window."""
     push(workshop, plan_files(60))
     counts = Seatings()
     shell = seats_on(server.url, counts)
@@ -98,9 +98,9 @@ async def test_many_are_asked_in_one_round_trip(workshop: Workshop, server: Redi
     assert (counts.asked, counts.round_trips) == (100, 1)
     again = await asyncio.gather(*(shell.seats(1, [each], dry_run=False) for each in asks))
     assert again == found
-    assert (counts.asked, counts.remembered) == (140, 60)
+    assert (counts.asked, counts.remembered) == (100, 100)
     assert await shell.seats(2, asks[:1], dry_run=False) == {COFFEE: 3}
-    assert (counts.asked, counts.remembered) == (141, 60)
+    assert (counts.asked, counts.remembered) == (101, 100)
     await shell.close()
 
 

@@ -13,7 +13,7 @@ from compiler.commands.session import Session
 from compiler.image import build_image
 from compiler.language.reading import read_files
 from compiler.overrides import What
-from compiler.publication.carrying import carry, only_overridden
+from compiler.publication.carrying import carry, same_plan
 from compiler.publication.emergency import Wish, fulfil
 from compiler.publication.epoch import Publication, read_publication
 from compiler.publication.freezing import freeze_due
@@ -121,7 +121,7 @@ def test_an_override_freezes_nothing_and_thaws_nothing(workshop: Workshop) -> No
         window = live.tree["windows"][NAME]
         assert window == {**frozen.tree["windows"][NAME], "state": state}
         assert live.contents["membership"] == frozen.contents["membership"]
-        assert only_overridden(frozen, live)
+        assert same_plan(frozen, live)
         assert record_of(workshop).state == said
     assert_served(workshop.link)
 
@@ -130,7 +130,7 @@ def _freeze_due(workshop: Workshop) -> Publication:
     told = {"workspace": WORKSPACE, "now": int(time.time())}
     published = freeze_due(store=workshop.store, link=workshop.link, key=publisher_key(), **told)
     assert published is not None
-    assert not only_overridden(_before(workshop), workshop.live())
+    assert same_plan(_before(workshop), workshop.live())
     return workshop.live()
 
 

@@ -11,6 +11,8 @@ from compiler.commands.session import Session, open_key
 from compiler.image import Image
 from compiler.publication.gateways import Served, wait_for_gateways
 from compiler.publication.publisher import publish
+from compiler.publication.windows import lost
+from compiler.windows import split_name
 
 NOT_YET_EVERYWHERE = 5
 REASONS = 20
@@ -66,6 +68,12 @@ def publish_and_wait(
             f"Epoch {published.number} is live: {counted(published.stored, 'blob')} to the "
             f"store, {counted(published.blobs, 'blob')} and "
             f"{counted(published.buckets, 'bucket')} to Redis."
+        )
+    for window in lost(session.mirror, image.tree["windows"]):
+        app, release = split_name(window)
+        note(
+            f"Redis has lost the seats of the window {window}: nobody is seated there until "
+            f"`tidegate window reopen {app} {release}`."
         )
     served = wait_for_gateways(
         session.mirror, published.number, timeout_seconds=wait, on_change=_quietly(note)

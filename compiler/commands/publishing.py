@@ -28,7 +28,7 @@ from compiler.image import Image
 from compiler.image_file import load_image
 from compiler.overrides import laid_line
 from compiler.plan import Plan
-from compiler.publication.carrying import carry, contest, only_overridden
+from compiler.publication.carrying import carry, contest, same_plan
 from compiler.publication.checkout import Checkout, checkout_at, read_checkout
 from compiler.publication.difference import Difference, Side, compare_sides, shown
 from compiler.publication.epoch import Publication, described
@@ -135,8 +135,8 @@ def publish_under_overrides(
 ) -> None:
     """Publish a compiled plan under the live epoch's overrides; say what became of each.
 
-    Once more if somebody has laid or lifted one meanwhile. `frozen` has the seats of frozen windows
-    for an image that was compiled without them. `options` are those of
+    Once more if somebody has laid or lifted one meanwhile, or frozen a window. `frozen` has the
+    seats of frozen windows for an image that was compiled without them. `options` are those of
     `publish_and_wait`. Raises Refused when the plan changes the very value that is overridden,
     but first when it is stale, as it then knows nothing of what it changes.
     """
@@ -161,11 +161,12 @@ def publish_under_overrides(
                 **options,
             )
         except LostRaceError as lost:
-            if live is None or lost.winner is None or not only_overridden(live, lost.winner):
+            if live is None or lost.winner is None or not same_plan(live, lost.winner):
                 raise
-            note(f"{described(lost.winner.epoch)} has changed an override meanwhile; once more.")
+            note(f"{described(lost.winner.epoch)} has the same plan, and was faster; once more.")
             base = lost.winner.number if base == live.number else base
             live, taken = lost.winner, carried.settlement.taken
+            frozen = _frozen(session, live, image.tree["windows"])
         else:
             return
     raise Refused("Overrides change all the time. Push again.")
@@ -195,7 +196,12 @@ def _compile(
 
     def frozen(found: Plan) -> Mapping[str, Frozen]:
         place = open_session(redis, store, workspace or found.workspace.name)
-        live = read_live(place.store, place.mirror, place.workspace)
+        live = None
+        try:
+            live = read_live(place.store, place.mirror, place.workspace)
+        except UnreadableError:
+            if not force:
+                raise
         return _frozen(place, live, windows_of(found.apps))
 
     with progress() as show:

@@ -3,7 +3,9 @@
     1  Redis was emptied, set back or has lost blobs: it is filled from the store
     2  a release breaks its guardrail: it is paused, by an override like an operator's; where it is
        offered to everyone, an alarm is raised instead
-    3  a time window is full or over: it is frozen, and works as a list from then on
+    3  the records of time windows do not say for SETTLE_SECONDS what the epoch does, as somebody's
+       push was killed: they are made to
+    4  a time window is full or over: it is frozen, and works as a list from then on
 
 It keeps nothing that another controller would miss: what it knows stands in Redis and the store.
 """
@@ -21,6 +23,7 @@ from compiler.control.guards import GuardReader
 from compiler.control.lease import LeaseLostError
 from compiler.overrides import What
 from compiler.plan import State
+from compiler.publication import windows
 from compiler.publication.emergency import Wish, fulfil
 from compiler.publication.epoch import Publication, mirrored_digests
 from compiler.publication.freezing import freeze_due
@@ -40,6 +43,9 @@ be emptied, and leave the pointer."""
 
 GATEWAYS_SECONDS = 5.0
 """How long a halt waits for the gateways, to say how far it has come."""
+
+SETTLE_SECONDS = 60.0
+"""How long records of windows are left to a push on its way, which writes ten million seats."""
 
 log = structlog.get_logger()
 
@@ -78,6 +84,7 @@ class Controller:
         self._probed = 0
         self._guards: list[Guard] = []
         self._looks: dict[Guard, _Look] = {}
+        self._unsettled: tuple[float, object] = 0.0, None
 
     def turn(self) -> None:
         """Look at everything once, and do what is due.
@@ -90,8 +97,20 @@ class Controller:
         if self._live is None:
             return
         self._watch(self._live)
+        self._settle(self._live)
         self._freeze(self._live)
         self._counts.last_look.set(time.time())
+
+    def _settle(self, live: Publication) -> None:
+        """Let the records of time windows follow the epoch, where nobody else is at it."""
+        found = windows.unsettled(self._mirror, live.tree["windows"])
+        now, state = time.monotonic(), (live.pointer, found)
+        if not found or self._unsettled[1] != state:
+            self._unsettled = now, state
+        elif now - self._unsettled[0] >= SETTLE_SECONDS:
+            self._go_on()
+            windows.settle(self._mirror, self._place.store.get_blob, [live])
+            log.warning("records of time windows were set right", windows=sorted(found))
 
     def _freeze(self, live: Publication) -> None:
         """Make lists of the time windows that are full or over, so that strangers cost nothing."""

@@ -109,14 +109,15 @@ def contest(contested: Collection[Contested]) -> str:
     )
 
 
-def only_overridden(before: Publication, after: Publication) -> bool:
-    """Tell whether two epochs publish the same plan and frozen windows under other overrides."""
+def same_plan(before: Publication, after: Publication) -> bool:
+    """Tell whether two epochs publish one plan, under whatever overrides and frozen windows."""
     one, other = (
         {
             **each.tree,
             "overrides": [],
             "windows": {
-                name: {**window, "state": ""} for name, window in each.tree["windows"].items()
+                name: {**window, "state": "", "seats": b"", "count": 0}
+                for name, window in each.tree["windows"].items()
             },
         }
         for each in (before, after)

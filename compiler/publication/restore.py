@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from compiler.progress import Progress, quiet
+from compiler.publication import windows
 from compiler.publication.epoch import mirrored_digests
 from compiler.publication.filling import Filling
 from compiler.publication.live import read_stored, settle
@@ -60,6 +61,7 @@ def restore(
             f"the store {store.name} says {live.pointer.decode()}: somebody pushed meanwhile, or "
             "this is not its store. Look at `tidegate history`, then run it again."
         )
+    windows.settle(mirror, store.get_blob, [live])  # their records may be older, too
     if old != live.pointer:
         with suppress(StoreError):  # a hint only: gateways poll
             mirror.give_notice(live.pointer)

@@ -27,16 +27,19 @@ _TIME = "return redis.call('TIME')"
 
 _FIELDS = ("state", "first", "until", "starts", "by", "shards", "sets", "seated")
 
-# Never makes a record. ARGV: what the state must be (or empty), what `seated` must be (or empty),
-# then fields and values. Gives how many seats there are, -1 when there is no record or one in
-# another state; nothing was written unless `seated` is as wanted.
+# Never makes a record. ARGV: what `state`, `sets` and `seated` must be (or empty), then fields and
+# values. Gives how many seats there are, -1 when there is no record or one of another state or
+# other sets; nothing was written unless `seated` is as wanted.
 _CHANGE = """
-local found = redis.call('HMGET', KEYS[1], 'state', 'seated')
-if not found[1] or (ARGV[1] ~= '' and found[1] ~= ARGV[1]) then return -1 end
-if ARGV[2] == '' or found[2] == ARGV[2] then
-  redis.call('HSET', KEYS[1], unpack(ARGV, 3))
+local found = redis.call('HMGET', KEYS[1], 'state', 'sets', 'seated')
+if not found[1] then return -1 end
+for at = 1, 2 do
+  if ARGV[at] ~= '' and found[at] ~= ARGV[at] then return -1 end
 end
-return tonumber(found[2])
+if ARGV[3] == '' or found[3] == ARGV[3] then
+  redis.call('HSET', KEYS[1], unpack(ARGV, 4))
+end
+return tonumber(found[3])
 """
 
 _MAKE = """
@@ -64,6 +67,11 @@ class SeatRecord:
     def is_closed(self) -> bool:
         """Tell whether it seats nobody else: it is full or over."""
         return self.seated >= self.first or self.now >= self.until
+
+    @property
+    def has_sets(self) -> bool:
+        """Tell whether its seats are in Redis: not once `gc` has dropped those of a frozen one."""
+        return self.shards > 0
 
 
 def limits_of(window: layout.Window) -> dict[str, str | int]:
@@ -114,15 +122,16 @@ class SeatRecords:
         fields: dict[str, str | int],
         *,
         state: str = "",
+        sets: int | None = None,
         seated: int | None = None,
     ) -> int:
         """Change fields of a record that is there; give how many seats it has, -1: none is there.
 
-        With `state`, a record in another state counts as none. With `seated`, nothing is changed
-        if it has another number of seats.
+        With `state` or `sets`, a record of another state or other sets counts as none. With
+        `seated`, nothing is changed if it has another number of seats.
         """
-        wanted = "" if seated is None else str(seated)
-        said = self.mirror.script(_CHANGE, self._key(app, release), state, wanted, *_flat(fields))
+        wanted = (state, *("" if each is None else str(each) for each in (sets, seated)))
+        said = self.mirror.script(_CHANGE, self._key(app, release), *wanted, *_flat(fields))
         return int(said)
 
     def would_sit(self, app: str, release: str, hashed: int, *, takes: bool) -> bool:

@@ -8,10 +8,13 @@ So a pause holds before any gateway can hear of it, and a push that loses its ra
 nothing. A window freezes when it is full or over, by its record and by the plan: nobody else will
 be seated, so its seats can be a list. Raising `first` or `until` thaws it: its seats are written
 back. An override changes nothing but the states of the windows that it touches: it freezes and
-thaws none. A record that Redis has lost is made by `reopen` alone.
+thaws none. A record that Redis has lost is made by `reopen` alone; so is one whose seats `gc` has
+dropped, and whose release came back after the plan had been without it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from compiler.publication.epoch import Publication, Reader, read_publication
 from compiler.publication.mirror import Mirror
@@ -22,11 +25,15 @@ from gateway import layout
 from gateway.layout import decode_pointer
 from gateway.seating import FROZEN, OPEN, THAWED, shard_count
 
+if TYPE_CHECKING:  # numpy is imported where it is used, as in compiler/windows.py
+    from compiler.windows import Hashes
+
 Windows = Mapping[str, layout.Window]
 
 _ENDED = "ended"
-_GROWN = 2
-"""Seats are spread anew once so many times the sets are meant, as larger sets take more memory."""
+_GROWN = 1.5
+"""Seats are spread anew once so many times the sets are meant: of twice as many seats every other
+set would be too large to be packed, and take four times the memory."""
 
 
 def carry_over(mirror: Mirror, known: Windows, wanted: Windows, blob: Reader) -> dict[str, Frozen]:
@@ -100,7 +107,7 @@ def _prepare(
     if any(_said(record)[field] != value for field, value in lower.items()):
         records.change(app, release, lower)
     if shard_count(window["first"]) > _GROWN * record.shards > 0:
-        _spread(records, name, window, record)
+        _spread(records, name, window)
 
 
 def _freeze(records: SeatRecords, name: str, before: layout.Window, window: layout.Window) -> None:
@@ -113,10 +120,7 @@ def _freeze(records: SeatRecords, name: str, before: layout.Window, window: layo
         seated = records.change(*split_name(name), state, seated=window["count"])
         if seated in (window["count"], -1):  # or Redis has lost it since
             return
-    raise Refused(
-        f"The window of {name} has got other seats meanwhile: {seated:,}, not "
-        f"{window['count']:,}. Push again."
-    )
+    raise _other_seats(name, seated, window["count"])
 
 
 def _thaw(
@@ -127,27 +131,60 @@ def _thaw(
     record: SeatRecord | None,
 ) -> None:
     """Write the seats of a frozen window back; `settle` opens it."""
-    app, release = split_name(name)
     if record is None:
+        app, release = split_name(name)
         records.make(app, release, {**window, "first": frozen.count}, THAWED, frozen.count)
-        record = records.read(app, release)
-        assert record is not None
-    records.change(app, release, {"state": THAWED})
-    shards, sets = shard_count(window["first"]), records.fresh()
-    records.fill(app, release, frozen.hashes, shards, sets)
-    fields: dict[str, str | int] = {"shards": shards, "sets": sets, "seated": frozen.count}
-    records.change(app, release, fields)
-    records.drop(app, release, record)
+    record = _hold(records, name)
+    if record.seated > frozen.count:  # somebody else's push has opened it
+        raise _other_seats(name, record.seated, frozen.count)
+    _move(records, name, window, record, frozen.hashes)
 
 
-def _spread(records: SeatRecords, name: str, window: layout.Window, record: SeatRecord) -> None:
+def _spread(records: SeatRecords, name: str, window: layout.Window) -> None:
     """Spread the seats of an open window over more sets; `settle` opens it again."""
+    record = _hold(records, name)
+    _move(records, name, window, record, records.seats(*split_name(name), record))
+
+
+def _hold(records: SeatRecords, name: str) -> SeatRecord:
+    """Let nobody else be seated, nor `gc` drop the sets; give the record as it is from then on."""
+    window = split_name(name)
+    for state in (OPEN, FROZEN):  # one that is paused stays so
+        records.change(*window, {"state": THAWED}, state=state)
+    record = records.read(*window)
+    if record is None:
+        raise _other_seats(name, 0, 0)
+    return record
+
+
+def _move(
+    records: SeatRecords, name: str, window: layout.Window, record: SeatRecord, hashes: "Hashes"
+) -> None:
+    """Put seats into sets of the window's size, if the record is still what they were read of.
+
+    Two pushes may do so at once, and a third one may have let the window seat somebody meanwhile.
+    Raises Refused.
+    """
     app, release = split_name(name)
-    records.change(app, release, {"state": THAWED})
-    shards, sets = shard_count(window["first"]), records.fresh()
-    records.fill(app, release, records.seats(app, release, record), shards, sets)
-    records.change(app, release, {"shards": shards, "sets": sets})
+    moved = replace(record, shards=shard_count(window["first"]), sets=records.fresh())
+    records.fill(app, release, hashes, moved.shards, moved.sets)
+    fields: dict[str, str | int] = {
+        "shards": moved.shards,
+        "sets": moved.sets,
+        "seated": max(len(hashes), record.seated),
+    }
+    seated = records.change(app, release, fields, sets=record.sets, seated=record.seated)
+    if seated != record.seated:
+        records.drop(app, release, moved)
+        raise _other_seats(name, max(seated, 0), record.seated)
     records.drop(app, release, record)
+
+
+def _other_seats(name: str, found: int, wanted: int) -> Refused:
+    return Refused(
+        f"The window of {name} has got other seats meanwhile: {found:,}, not {wanted:,}. "
+        "Push again."
+    )
 
 
 def settle(mirror: Mirror, blob: Reader, known: Sequence[Publication] = ()) -> None:
@@ -159,15 +196,22 @@ def settle(mirror: Mirror, blob: Reader, known: Sequence[Publication] = ()) -> N
     while (pointer := mirror.pointer()) is not None:
         live = read.get(pointer) or read_publication(decode_pointer(pointer)[1], blob)
         windows = live.tree["windows"]
-        said = records.read_many(map(split_name, windows))
-        for name, window in windows.items():
-            app, release = split_name(name)
-            record = said[app, release]
-            wanted = limits_of(window) | {"state": _state(window)}
-            if record is not None and wanted != _said(record):
-                records.change(app, release, wanted)
+        for name, wanted in unsettled(mirror, windows).items():
+            records.change(*split_name(name), wanted)
         if mirror.pointer() == pointer:
             return
+
+
+def unsettled(mirror: Mirror, windows: Windows) -> dict[str, dict[str, str | int]]:
+    """Find the records that do not say what these windows do, and what they should say."""
+    said = SeatRecords(mirror).read_many(map(split_name, windows))
+    found = {}
+    for name, window in windows.items():
+        record = said[split_name(name)]
+        wanted = limits_of(window) | {"state": _state(window)}
+        if record is not None and wanted != _said(record):
+            found[name] = wanted
+    return found
 
 
 def _said(record: SeatRecord) -> dict[str, str | int]:
@@ -195,6 +239,9 @@ def reopen(mirror: Mirror, windows: Windows, name: str) -> int:
         )
     records = SeatRecords(mirror)
     app, release = split_name(name)
+    record = records.read(app, release)
+    if record is not None and not record.has_sets:
+        records.forget(app, release)
     if not records.make(app, release, window, _state(window), 0):
         raise Refused(f"Redis has the record of the window {name}: nothing was lost.")
     return window["first"]
@@ -234,9 +281,10 @@ def _state(window: layout.Window) -> str:
 
 
 def lost(mirror: Mirror, windows: Windows) -> Iterator[str]:
-    """Name the open windows whose records Redis has lost."""
+    """Name the open windows whose seats Redis has lost."""
     records = SeatRecords(mirror)
     said = records.read_many(map(split_name, windows))
     for name, window in windows.items():
-        if not window["seats"] and said[split_name(name)] is None:
+        record = said[split_name(name)]
+        if not window["seats"] and (record is None or not record.has_sets):
             yield name

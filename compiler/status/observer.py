@@ -1,7 +1,7 @@
 """Looking at a workspace, once or again and again: writes nothing, reads again what may change."""
 
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from heapq import nlargest
 
 from compiler.carried_plan import plan_digests
@@ -17,6 +17,8 @@ from compiler.refusal import Refused
 from compiler.status.last_change import LastChanges, last_changes
 from compiler.status.situation import Counts, Heard, Situation, app_status
 from compiler.storage.store import Store
+from compiler.windows import split_name
+from gateway import layout
 
 DETAILED = 20
 """Apps that are shown one by one; of more, the SHOWN most active ones stand for all."""
@@ -69,7 +71,7 @@ class Observer:
             ids = nlargest(SHOWN, every, key=lambda app: checks.get(app, 0))
         plan, changes = self._read(live, ids)
         earlier = self._readings[0][1] if len(self._readings) > 1 else None
-        counts = _counts(self._mirror, plan, census, earlier)
+        counts = _counts(self._mirror, plan, live.tree["windows"], census, earlier)
         overrides = live.tree["overrides"]
         sorts: dict[str, int] = {}
         for each in overrides:
@@ -120,23 +122,34 @@ class Observer:
         return readings[-1][1]
 
 
-def window_fills(mirror: Mirror, plan: Plan) -> dict[tuple[str, str], str]:
-    """Say how full the window of each release is, by app and release, as its record tells."""
-    releases = [
-        (app.id, release.id)
-        for app in plan.apps
-        for release in app.releases
-        if release.audience.window is not None
-    ]
-    if not releases:
-        return {}
-    return {
-        place: "lost" if record is None else f"{record.seated:,} of {record.first:,}"
-        for place, record in SeatRecords(mirror).read_many(releases).items()
+def window_fills(
+    mirror: Mirror, windows: Mapping[str, layout.Window], apps: Collection[str]
+) -> dict[tuple[str, str], str]:
+    """Say how full each window of some apps is, by app and release.
+
+    Of an open one its record tells; a frozen one is in the epoch, whatever Redis has lost.
+    """
+    found = {split_name(name): each for name, each in windows.items()}
+    shown = {place: each for place, each in found.items() if place[0] in apps}
+    fills = {
+        place: f"{each['count']:,} of {each['first']:,}, frozen"
+        for place, each in shown.items()
+        if each["seats"]
     }
+    records = SeatRecords(mirror).read_many(place for place in shown if place not in fills)
+    for place, record in records.items():
+        there = record is not None and record.has_sets
+        fills[place] = f"{record.seated:,} of {record.first:,}" if record and there else "lost"
+    return fills
 
 
-def _counts(mirror: Mirror, plan: Plan, census: _Census, earlier: _Census | None) -> Counts:
+def _counts(
+    mirror: Mirror,
+    plan: Plan,
+    windows: Mapping[str, layout.Window],
+    census: _Census,
+    earlier: _Census | None,
+) -> Counts:
     """Read what Redis has counted of some apps."""
     keys = mirror.keys
     releases = [(app.id, release.id) for app in plan.apps for release in app.releases]
@@ -155,7 +168,7 @@ def _counts(mirror: Mirror, plan: Plan, census: _Census, earlier: _Census | None
             subjects[key]: Heard(times[subjects[key]], devices)
             for key, devices in mirror.distinct(subjects)
         },
-        windows=window_fills(mirror, plan),
+        windows=window_fills(mirror, windows, {app.id for app in plan.apps}),
         census=census,
         earlier=earlier,
     )
