@@ -12,12 +12,11 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from loadtest.client import Client, Result, Trust, read_identities, read_keys
 from loadtest.client.fault import UnusableError
+from loadtest.target import is_loopback
 
 MOST_PHONES = 10_000
 GOOD = ("installed", "rolled_back", "latest", "none", "withdrawn", "waiting")
@@ -51,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one round; 0 when every phone ended as the gateway wants it, 1 if not, 2 for usage."""
     parser = _parser()
     given = parser.parse_args(arguments)
-    if not _is_loopback(given.gateway):
+    if not is_loopback(given.gateway):
         parser.error("--gateway is not on this machine; a load test sends to loopback only")
     if not 0 < given.phones <= MOST_PHONES or given.at_once < 1:
         parser.error(f"--phones is 1 to {MOST_PHONES:,}, and --at-once 1 or more")
@@ -70,14 +69,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{app}  {outcome:<12} {version:<16} {count:>7,}")
     print(f"{given.phones:,} phones in {took:.1f} s, {given.phones / took:,.0f} a second")
     return int(any(outcome not in GOOD for _, outcome, _ in found))
-
-
-def _is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _parser() -> argparse.ArgumentParser:
