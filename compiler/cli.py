@@ -84,6 +84,7 @@ COMMANDS = {
     "allowlist": "lists.allowlist_app",
     "switch": "switches.switch_app",
     "window": "windows.window_app",
+    "loadtest": "loadtest.loadtest",
 }
 """Where each command is: to import all of them takes longer than an emergency has."""
 
@@ -101,11 +102,13 @@ def register(names: Iterable[str]) -> None:
         if name in there:
             continue
         module, _, attribute = COMMANDS[name].partition(".")
-        found = getattr(import_module(f"compiler.commands.{module}"), attribute)
+        home = import_module(f"compiler.commands.{module}")
+        found = getattr(home, attribute)
         if isinstance(found, typer.Typer):
             app.add_typer(found, name=name)
         else:
-            app.command(name)(found)
+            # A command that only passes its arguments on says so beside itself.
+            app.command(name, **getattr(home, "TYPER", {}))(found)
 
 
 def main() -> None:
