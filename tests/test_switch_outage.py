@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import msgpack
+import pytest
 
 import processes
-from gateway.ofrep import parse_context
+from gateway.ofrep import ContextError, parse_context
 from publishing import Workshop, image_of, plan_files
 
 SWITCHES = """switches:
@@ -79,13 +80,24 @@ def test_an_outage_flips_no_switch(tmp_path: Path) -> None:
                 }
 
 
+def _read(body: bytes) -> Any:
+    return parse_context(body, ["unknown", "0"])
+
+
 def test_a_context_is_read_as_a_check() -> None:
-    """Names are those of a check; `targetingKey` stands in for a missing device only."""
-    read = parse_context(b'{"context":{"targetingKey":"t","device":"d","custom.tier":"gold"}}')
+    """Names are those of a check; `targetingKey` stands in for a missing device only.
+
+    A placeholder is no device; and an id that is too long is refused by the name it came under.
+    """
+    read = _read(b'{"context":{"targetingKey":"t","device":"d","custom.tier":"gold"}}')
     assert read.device == "d"
     assert read.custom == {"tier": "gold"}
-    for device in ("null", '""', "7", "{}"):
-        found = parse_context(b'{"context":{"targetingKey":"t","device":%b}}' % device.encode())
+    for device in ("null", '""', "7", "{}", '"Unknown"', '"0"'):
+        found = _read(b'{"context":{"targetingKey":"t","device":%b}}' % device.encode())
         assert found.device == "t"
-    assert parse_context(b"{}").device is None
-    assert parse_context(b'{"context":{"custom":{"a":1},"custom.b":2}}').custom == {"a": 1, "b": 2}
+    assert _read(b"{}").device is None
+    assert _read(b'{"context":{"targetingKey":7}}').device is None
+    for name in ("targetingKey", "device", "user"):
+        with pytest.raises(ContextError, match=f"`{name}` is 257 bytes long"):
+            _read(b'{"context":{"%b":"%b"}}' % (name.encode(), b"d" * 257))
+    assert _read(b'{"context":{"custom":{"a":1},"custom.b":2}}').custom == {"a": 1, "b": 2}

@@ -40,7 +40,8 @@ def _opened(drawn: Any, seed: int) -> Opened:
 def _flags(opened: Opened, phone: dict[str, Any], key: str | None, down: bool) -> Any:
     """Ask as OFREP does: the same attributes, as a context."""
     context = {name: value for name, value in phone.items() if name not in ("apps", "switches")}
-    check = ofrep.parse_context(orjson.dumps({"context": context}))
+    placeholders = opened.snapshot.settings["placeholders"]
+    check = ofrep.parse_context(orjson.dumps({"context": context}), placeholders)
     members = opened.members(check, down)
     reply = ofrep.evaluate(opened.snapshot, check, members, plans.NOW, key)
     assert reply.status == 200
