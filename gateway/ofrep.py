@@ -110,10 +110,11 @@ def evaluate(
             return Reply(404, failure(key, FLAG_NOT_FOUND, sentence), "unknown")
         flags = [flag]
     context = snapshot.context(check, members)
-    bits = hopeful = 0
+    bits = least = most = 0
     if switches is not None:
-        bits, hopeful = switches.decide(check.sent, check.custom, context, second)
-    found = [flag.answer(bits, hopeful, context) for flag in flags]
+        told = snapshot.told(check, members, context)
+        bits, least, most = switches.decide(check.sent, check.custom, context, second, told)
+    found = [flag.answer(bits, least, most, context) for flag in flags]
     degraded = False
     for answer in found:
         degraded = degraded or answer.degraded

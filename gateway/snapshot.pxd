@@ -34,7 +34,8 @@ cdef class Snapshot:
         self, Check check, dict members, long long second, bint msgpack, dict seats=*
     )
     @cython.locals(switches=Switches, flags=list, body=bytes)
-    cdef bytes _with_switches(self, Check check, tuple context, long long second, bint msgpack, list parts)
+    cdef bytes _with_switches(self, Check check, dict members, tuple context, long long second, bint msgpack, list parts)
+    cpdef object told(self, Check check, dict members, tuple context)
     @cython.locals(sent=dict, context=tuple, found=list, places=list, entry=Entry, program=Program)
     cpdef list asks(self, Check check, dict members, long long second)
     cpdef tuple context(self, Check check, dict members)
