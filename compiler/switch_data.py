@@ -6,6 +6,7 @@ named by id. What is exported and imported again means the same.
 
 import json
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Any
 
 from compiler.plan import Condition, Operator, Switch, Targeting
@@ -76,6 +77,10 @@ def _audience(row: Targeting) -> dict[str, Any]:
         found["not_lists"] = list(audience.not_lists)
     if audience.basis_points is not None:
         found["percent"] = _decimal(audience.basis_points)
+    if audience.ramp:
+        found["percent"] = [
+            {"at": _time(step.at), "percent": _decimal(step.basis_points)} for step in audience.ramp
+        ]
     if audience.by_user:
         found["by"] = "user"
     return found
@@ -86,6 +91,10 @@ def _condition(condition: Condition) -> dict[str, Any]:
     if condition.operator in _ONE:
         operands = operands[0]
     return {"attribute": condition.attribute, condition.operator.value: operands}
+
+
+def _time(second: int) -> str:
+    return f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _decimal(hundredths: int) -> int | float:

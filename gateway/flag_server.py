@@ -60,10 +60,12 @@ class FlagServer:
         if self._waiting.late:
             return self._overloaded(request, key)
         try:
-            check = ofrep.parse_context(await self._read(request))
+            body = await self._read(request)
+            snapshot = self._follower.snapshot  # one reference: an answer comes from one epoch
+            placeholders = () if snapshot is None else snapshot.settings["placeholders"]
+            check = ofrep.parse_context(body, placeholders)
         except RequestError as fault:
             return self._respond(request, ofrep.fault_of(key, fault))
-        snapshot = self._follower.snapshot  # one reference: an answer comes from one epoch
         if snapshot is None:
             origin = request.headers.get("Origin")
             return _later(ofrep.later(key, EMPTY, EMPTY_RETRY_SECONDS, origin, self._origins()))

@@ -223,6 +223,7 @@ class Follower:
         self._highest = self._mark()
         self._blobs = blobs
         self._metrics.swaps += 1
+        self._metrics.sort_out()  # a release may have got a guardrail
         self.swapped.set()
         self._spare()
         log.info("epoch served", epoch=built.number, digest=built.digest.hex())

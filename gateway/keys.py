@@ -33,8 +33,11 @@ They are forgotten CENSUS_DAYS, REPORTS_DAYS and REACH_DAYS after they were adde
 
     tg:W:{guard:<app>:<release>}:<event>:<minute>    HyperLogLog of hashed subjects, for a day
 
-is kept of a release with a guardrail: those that reported the event, `installed` or `failed`, in a
-minute since 1970. It shares a hash tag, as the minutes of a period are counted together.
+    tg:W:{guard:<app>:<release>}:offered:<day>.<shard>    set of signed hashed subjects, for 2 days
+
+are kept of a release with a guardrail: those that reported the event, `installed` or `failed`, in a
+minute since 1970, and those whom it was offered to on a day since 1970 (guarding.py). They share a
+hash tag, as the minutes of a period are counted together, and only of those.
 
 Who may do what with them stands in rights.py: a new kind of key is a row there, too.
 """
@@ -111,6 +114,10 @@ class Keys:
     def guard(self, app: str, release: str, event: str, minute: int) -> str:
         """Name the key of a minute's distinct subjects of an event, under a guardrail."""
         return f"{self._prefix}{{guard:{app}:{release}}}:{event}:{minute}"
+
+    def offered(self, app: str, release: str, day: int) -> str:
+        """Name the sets of a day's subjects whom a guarded release was offered to: `.<shard>`."""
+        return f"{self._prefix}{{guard:{app}:{release}}}:offered:{day}"
 
     def every(self, kind: str) -> str:
         """Give the SCAN pattern of all keys of a kind: `blob` or `bucket`."""

@@ -34,6 +34,7 @@ cdef class Lookup:
     @cython.locals(answer=Answer)
     cpdef dict finish(self, object snapshot, dict found, object asked)
     cdef object _read(self, object snapshot, object hashed, Answer answer)
+    cdef object _last_known(self, object snapshot, object hashed)
     cdef Answer _ask(self, bytes digest)
     cpdef object arrived(self, list answers, object values, bint whole)
     cpdef object failed(self, list answers, str why)

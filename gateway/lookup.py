@@ -8,11 +8,15 @@ a future, a task or a turn of the loop: those would cost more than deciding does
 Nothing here waits without bound, and no exception reaches a check: an id that could not be looked
 up in time is unknown, None, which the decision core knows how to treat. A bucket that is missing
 or damaged is a fault, never "not a member".
+
+Of an id that Redis has told of before, while its bucket was another one, that is not forgotten: it
+is what was last known, written as the complement (~) of the mask, when Redis does not answer now.
+So a push that changes the lists does not make an outage behind it one for all members.
 """
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -70,6 +74,7 @@ class Buckets(Protocol):
     """What a look-up needs of a snapshot."""
 
     contents: layout.Contents
+    bits: dict[str, int]
 
     def bucket_of(self, hashed: int) -> bytes:
         """Give the digest of a hash's bucket."""
@@ -78,6 +83,16 @@ class Buckets(Protocol):
     def lists_of(self, hashed: int, bucket: bytes) -> int:
         """Read the mask of lists out of the bucket. Raises FormatError."""
         ...
+
+
+class _Meaning:
+    """What the bits of a mask mean: lists by name, of the settings and sets with these digests."""
+
+    __slots__ = ("bits", "digests")
+
+    def __init__(self, digests: tuple[bytes, bytes], bits: Mapping[str, int]) -> None:
+        self.digests = digests
+        self.bits = bits
 
 
 Asked = tuple[int, Answer]
@@ -146,14 +161,17 @@ class Lookup:
         self._turns: deque[tuple[float, list[Answer]]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         # Ordered, as the oldest of a dict is found by walking over all that were deleted.
-        self._confirmed: OrderedDict[int, tuple[bytes, int]] = OrderedDict()
-        # What `_confirmed` is of.
+        self._confirmed: OrderedDict[int, tuple[bytes, int, _Meaning]] = OrderedDict()
+        # What a mask means by the epoch that is served.
         self._contents: layout.Contents | None = None
-        self._meaning: tuple[bytes, bytes] = (b"", b"")
+        self._meaning = _Meaning((b"", b""), {})
         self._logged: set[bytes] = set()
 
     async def members(self, snapshot: Buckets, hashes: Iterable[int]) -> dict[int, int | None]:
-        """Give each hash its mask of lists, or None where it could not be known in time."""
+        """Give each hash its mask of lists.
+
+        Where that could not be known in time, it is the complement of what was last known, or None.
+        """
         found, asked = self.begin(snapshot, hashes)
         for _, answer in asked:
             if not answer.done:
@@ -168,10 +186,11 @@ class Lookup:
         """Give what is known at once, and what Redis was asked for; `finish` takes both."""
         if snapshot.contents is not self._contents:
             self._contents = snapshot.contents
-            meaning = _meaning(snapshot.contents)
-            if meaning != self._meaning:
-                self._meaning = meaning
-                self._confirmed.clear()
+            digests = _digests(snapshot.contents)
+            if digests != self._meaning.digests:
+                before = self._meaning.bits
+                bits = before if before == snapshot.bits else snapshot.bits
+                self._meaning = _Meaning(digests, bits)
         found: dict[int, int | None] = {}
         asked: list[Asked] = []
         for hashed in hashes:
@@ -179,11 +198,11 @@ class Lookup:
             known = self._confirmed.get(hashed)
             if digest == layout.EMPTY_BUCKET:
                 found[hashed] = 0
-            elif known is not None and known[0] == digest:
+            elif known is not None and known[0] == digest and known[2] is self._meaning:
                 self._counts.remembered += 1
                 found[hashed] = known[1]
             elif (answer := self._ask(digest)) is None:
-                found[hashed] = None
+                found[hashed] = self._last_known(snapshot, hashed)
             else:
                 asked.append((hashed, answer))
         return found, asked
@@ -193,8 +212,23 @@ class Lookup:
     ) -> dict[int, int | None]:
         """Add to `found` what was asked for; every answer must be done."""
         for hashed, answer in asked:
-            found[hashed] = None if answer.bucket is None else self._read(snapshot, hashed, answer)
+            mask = None if answer.bucket is None else self._read(snapshot, hashed, answer)
+            found[hashed] = self._last_known(snapshot, hashed) if mask is None else mask
         return found
+
+    def _last_known(self, snapshot: Buckets, hashed: int) -> int | None:
+        """Give the complement of the mask that Redis told of before; None if it told none."""
+        known = self._confirmed.get(hashed)
+        if known is None:
+            return None
+        _, mask, meaning = known
+        now = snapshot.bits
+        if meaning.bits is not now and meaning.bits != now:
+            before, mask = mask, 0
+            for name, bit in meaning.bits.items():
+                if before >> bit & 1 and name in now:
+                    mask |= 1 << now[name]
+        return ~mask
 
     async def close(self) -> None:
         """Forget what is asked for, and close the connections."""
@@ -212,11 +246,12 @@ class Lookup:
             return None
         if not mask:
             self._counts.false_positives += 1
-        if snapshot.contents is self._contents or _meaning(snapshot.contents) == self._meaning:
+        meaning = self._meaning
+        if snapshot.contents is self._contents or _digests(snapshot.contents) == meaning.digests:
             # Else an epoch was swapped in meanwhile, by which the mask's bits mean other lists.
             if len(self._confirmed) >= CONFIRMED:
                 self._confirmed.popitem(last=False)
-            self._confirmed[hashed] = answer.digest, mask
+            self._confirmed[hashed] = answer.digest, mask, meaning
         return mask
 
     def _ask(self, digest: bytes) -> Answer | None:
@@ -343,7 +378,7 @@ class Lookup:
             log.error(sentence, bucket=digest.hex())
 
 
-def _meaning(contents: layout.Contents) -> tuple[bytes, bytes]:
+def _digests(contents: layout.Contents) -> tuple[bytes, bytes]:
     """Tell what a mask's bits depend on besides the bucket: the lists, and the sets of lists."""
     membership = contents["membership"]
     return contents["settings"], b"" if membership is None else membership["sets"]

@@ -13,11 +13,13 @@ cdef class Histogram:
 cdef class Counted:
     cdef long long times
     cdef Sketch offered
+    cdef tuple guarded
 
 @cython.final
 cdef class Metrics:
     cdef dict _outcomes
-    cdef readonly object tally, reach
+    cdef readonly object tally, reach, claims
+    cdef public object has_guardrail
     cdef object _answers, _reports
     cdef readonly list _responses
     cdef public Histogram latency

@@ -23,6 +23,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from gateway.answer import OFFERS, OTHER, Outcome
+from gateway.claims import GUARDED, Claims, Offered
 from gateway.reach import Reach
 from gateway.report import Place
 from gateway.sketch import Sketch
@@ -148,14 +149,16 @@ class Series:
 class Counted:
     """How often one outcome was answered, and the sketch of those whom it offered something.
 
-    There is none for an outcome that offers nothing, and none when there are too many.
+    There is none for an outcome that offers nothing, and none when there are too many. `guarded`
+    is the release, if it has a guardrail.
     """
 
-    __slots__ = ("offered", "times")
+    __slots__ = ("guarded", "offered", "times")
 
-    def __init__(self, offered: Sketch | None) -> None:
+    def __init__(self, offered: Sketch | None, guarded: Offered | None) -> None:
         self.times = 0
         self.offered = offered
+        self.guarded = guarded
 
 
 class Metrics:
@@ -164,6 +167,8 @@ class Metrics:
     def __init__(self) -> None:
         self.tally = Tally()
         self.reach = Reach()
+        self.claims = Claims()
+        self.has_guardrail: Callable[[str, str], bool] = lambda _app, _release: False
         self._outcomes: dict[Outcome, Counted] = {}
         self._answers = Series()
         self._reports = Series()
@@ -196,6 +201,8 @@ class Metrics:
             known.times += 1
             if known.offered is not None and subject is not None:
                 known.offered.add(subject)
+            if known.guarded is not None and subject is not None:
+                self.claims.offer(known.guarded, subject)
 
     def _count_new(self, outcome: Outcome) -> Counted:
         if len(self._outcomes) >= MAX_OUTCOMES:
@@ -204,7 +211,9 @@ class Metrics:
         offered = self.reach.of(app, release) if status in OFFERS else None
         if offered is None and status in OFFERS:
             self.reach_dropped += 1
-        counted = self._outcomes[outcome] = Counted(offered)
+        guarded = status in OFFERS and self.has_guardrail(app, release)
+        counted = Counted(offered, (app, release) if guarded else None)
+        self._outcomes[outcome] = counted
         return counted
 
     def sort_out(self) -> None:
@@ -220,6 +229,10 @@ class Metrics:
         self._reports.add(place, 1)
         if not self.tally.report(place, subject):
             self.reports_dropped += 1
+        if subject is None or place.event not in GUARDED:
+            return
+        if self.has_guardrail(place.app, place.release):
+            self.claims.report(place, subject)
 
     def evaluate(self, outcome: str) -> None:
         """Count one request for switches by what became of it, one of EVALUATIONS."""

@@ -11,7 +11,7 @@ cdef class Reply:
     cdef readonly str etag, outcome
 
 @cython.locals(sent=dict)
-cpdef Check parse_context(bytes body)
+cpdef Check parse_context(bytes body, object placeholders)
 @cython.locals(custom=dict)
 cdef dict _custom(dict sent)
 @cython.locals(switches=Switches, flag=Flag, flags=list, answer=FlagAnswer, context=tuple)

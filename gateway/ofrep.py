@@ -19,7 +19,7 @@ from gateway.attribute import CUSTOM
 from gateway.check import Check
 from gateway.errors import RequestError
 from gateway.problem import OVERLOADED, RETRY_SECONDS
-from gateway.request import BODY_BYTES, make_check, too_large
+from gateway.request import BODY_BYTES, make_check, read_id, too_large
 from gateway.snapshot import Snapshot
 
 FLAGS_PATH = "/ofrep/v1/evaluate/flags"
@@ -55,11 +55,12 @@ class Reply:
         self.outcome = outcome
 
 
-def parse_context(body: bytes) -> Check:
+def parse_context(body: bytes, placeholders: Collection[str]) -> Check:
     """Read the body of an evaluation as a check that asks for no app. Raises ContextError.
 
     Attributes stand in the context under their own names, those of one's own as `custom.NAME` or
-    in an object `custom`. `targetingKey` stands in for a missing device.
+    in an object `custom`. `targetingKey` stands in for a device that is missing, or one of the
+    workspace's placeholders, which are no ids.
     """
     if len(body) > BODY_BYTES:
         raise too_large()
@@ -77,9 +78,9 @@ def parse_context(body: bytes) -> Check:
     if type(sent) is not dict:
         raise ContextError(400, INVALID_CONTEXT, "`context` must be an object.")
     device = sent.get("device")
-    if type(device) is not str or not device:
-        sent["device"] = sent.get("targetingKey")
     try:
+        if type(device) is not str or not device or device.casefold() in placeholders:
+            sent["device"] = read_id(sent, "targetingKey")
         check = make_check(sent, _custom(sent), {}, True, True)
     except RequestError as fault:
         raise ContextError(fault.status, INVALID_CONTEXT, str(fault)) from None
@@ -109,10 +110,11 @@ def evaluate(
             return Reply(404, failure(key, FLAG_NOT_FOUND, sentence), "unknown")
         flags = [flag]
     context = snapshot.context(check, members)
-    bits = hopeful = 0
+    bits = least = most = 0
     if switches is not None:
-        bits, hopeful = switches.decide(check.sent, check.custom, context, second)
-    found = [flag.answer(bits, hopeful, context) for flag in flags]
+        told = snapshot.told(check, members, context)
+        bits, least, most = switches.decide(check.sent, check.custom, context, second, told)
+    found = [flag.answer(bits, least, most, context) for flag in flags]
     degraded = False
     for answer in found:
         degraded = degraded or answer.degraded

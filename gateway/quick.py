@@ -252,7 +252,7 @@ class Connection:
         try:
             body = data[stop - head.length : stop]
             if head.kind:
-                check = ofrep.parse_context(body)
+                check = ofrep.parse_context(body, snapshot.settings["placeholders"])
                 second = int(time())
                 reply = ofrep.unchanged(snapshot, check, second, head.matches)
                 if reply is not None:

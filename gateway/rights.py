@@ -47,7 +47,7 @@ RIGHTS = (
     Right("reports:*", "pfadd expire eval hincrby unlink", "hgetall pfcount"),
     Right("{reach:*", "eval set pfmerge expire del", "pfcount"),
     Right("subjects", "eval zadd zcard zrange zrem zscore expire", ""),
-    Right("{guard:*", "pfadd expire", "pfcount"),
+    Right("{guard:*", "eval expire expireat pfadd sadd scard sismember", "pfcount"),
     Right("control", "", "eval get set pexpire del"),
     Right("alarm", "", "hgetall hset hdel"),
     Right(

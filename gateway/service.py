@@ -75,8 +75,8 @@ class Service:
             connect_async(config.redis, timeout_seconds=FOLLOW_TIMEOUT_SECONDS, once=True),
             keys,
             self.counts,
-            self._has_guardrail,
         )
+        self.counts.has_guardrail = self._has_guardrail
         self._tasks: list[asyncio.Task[None]] = []
 
     def _has_guardrail(self, app: str, release: str) -> bool:

@@ -41,7 +41,8 @@ cdef class Snapshot:
         self, str app, Program program, Check check, tuple context, long long second, object recall
     )
     @cython.locals(switches=Switches, flags=list, body=bytes)
-    cdef bytes _with_switches(self, Check check, tuple context, long long second, bint msgpack, list parts)
+    cdef bytes _with_switches(self, Check check, dict members, tuple context, long long second, bint msgpack, list parts)
+    cpdef object told(self, Check check, dict members, tuple context)
     @cython.locals(sent=dict, context=tuple, found=list, entry=Entry)
     cpdef list asks(self, Check check, dict members, long long second)
     cpdef tuple context(self, Check check, dict members)

@@ -3,7 +3,8 @@
 A check takes three steps, of which the shell does the middle one:
 
     hashes = snapshot.probes(check)                  which ids must be looked up (mostly none)
-    members = {hash: mask or None, …}                from Redis; None where it could not be known
+    members = {hash: mask or None, …}                from Redis; where it does not answer, None, or
+                                                     the complement of the mask that was last known
     body, outcomes = snapshot.answer(check, members, second, msgpack=False)
 
 Where a time window may seat the client, the body is empty, and two steps more are taken:
@@ -214,20 +215,28 @@ class Snapshot:
             parts.append(answer.msgpack if msgpack else answer.json)
             outcomes.append(answer.outcome)
         if check.switches:
-            return self._with_switches(check, context, second, msgpack, parts), outcomes
+            body = self._with_switches(check, members, context, second, msgpack, parts)
+            return body, outcomes
         if msgpack:
             return self._heads.msgpack(subject, parts), outcomes
         return self._heads.json(subject, parts), outcomes
 
     def _with_switches(
-        self, check: Check, context: tuple[Any, ...], second: int, msgpack: bool, parts: list[bytes]
+        self,
+        check: Check,
+        members: Mapping[int, int | None],
+        context: tuple[Any, ...],
+        second: int,
+        msgpack: bool,
+        parts: list[bytes],
     ) -> bytes:
         """Write the response with all switches beside the apps."""
         flags: list[bytes] = []
         switches = self.switches
         if switches is not None:
-            bits, hopeful = switches.decide(check.sent, check.custom, context, second)
-            flags = switches.members(bits, hopeful, context, msgpack)
+            told = self.told(check, members, context)
+            decided = switches.decide(check.sent, check.custom, context, second, told)
+            flags = switches.members(decided, context, msgpack)
         subject = check.user_hash if check.device_hash is None else check.device_hash
         if msgpack:
             body = self._heads.msgpack(subject, parts)
@@ -279,6 +288,18 @@ class Snapshot:
             None if user_hash is None else scaled(user_hash, PERCENT_BUCKETS),
         )
 
+    def told(
+        self, check: Check, members: Mapping[int, int | None], context: tuple[Any, ...]
+    ) -> int:
+        """Give those of the lists that surely have a client of which Redis has told now."""
+        surely: int = context[0][0]
+        if not members:
+            return surely
+        now = {
+            hashed: None if mask is None or mask < 0 else mask for hashed, mask in members.items()
+        }
+        return surely if now == members else self._masks(check, now)[0]
+
     def _masks(self, check: Check, members: Mapping[int, int | None]) -> tuple[int, int]:
         """Give the lists that surely, and that possibly, have this client."""
         if not members and self._expressions is None:
@@ -295,6 +316,9 @@ class Snapshot:
                 exact |= self._exact[2]
             known = members.get(hashed, 0)
             if known is None:
+                possibly |= exact
+            elif known < 0:  # as it was when Redis told of it last
+                surely |= ~known & exact
                 possibly |= exact
             else:
                 # A bucket knows an id by its hash alone: keep to the lists of this kind.

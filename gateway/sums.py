@@ -17,19 +17,20 @@ counted of SUBJECT_PLACES places at once: one that was told of before goes on; a
 are so many, takes the place of the one that was silent longest, if that is a day or more, and else
 counts by number alone.
 
-Of a release with a guardrail the subjects are counted by the minute, too, that of their adding.
+Of a release with a guardrail some are counted apart, by the minute of their adding (guarding.py).
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import islice
 from typing import Any
 
 import structlog
 
-from gateway.keys import CENSUS_DAYS, GUARD_SECONDS, REACH_DAYS, REPORTS_DAYS, Keys
+from gateway.guarding import Guarding
+from gateway.keys import CENSUS_DAYS, REACH_DAYS, REPORTS_DAYS, Keys
 from gateway.link import AsyncLink, RedisFault
 from gateway.metrics import Metrics
 from gateway.report import Place
@@ -79,9 +80,6 @@ redis.call('EXPIRE', key, ARGV[4])
 return {refused, gone}
 """
 
-GUARDED = ("installed", "failed")
-"""The events that a guardrail compares."""
-
 _ADD = """
 for at = 2, #ARGV, 2 do redis.call('HINCRBY', KEYS[1], ARGV[at], ARGV[at + 1]) end
 redis.call('EXPIRE', KEYS[1], ARGV[1])
@@ -102,19 +100,13 @@ log = structlog.get_logger()
 class Sums:
     """Adds what one process counts."""
 
-    def __init__(
-        self,
-        link: AsyncLink,
-        keys: Keys,
-        metrics: Metrics,
-        has_guardrail: Callable[[str, str], bool] = lambda _app, _release: False,
-    ) -> None:
-        """Use a link that sends everything once; ask `has_guardrail` of an app and a release."""
+    def __init__(self, link: AsyncLink, keys: Keys, metrics: Metrics) -> None:
+        """Use a link that sends everything once."""
         self._link: Any = link  # redis-py's types leave open whether a call is awaited
         self._keys = keys
         self._metrics = metrics
         self._named: set[str] = set()
-        self._has_guardrail = has_guardrail
+        self._guarding = Guarding(self._send, keys, metrics.claims)
         self._over = asyncio.Event()
         self._ended = asyncio.Event()
 
@@ -126,6 +118,7 @@ class Sums:
                 await asyncio.wait_for(self._over.wait(), REPORTS_SECONDS)
             turn += 1
             await self.add_reports()
+            await self.add_claims()
             if turn % OTHER_TURNS == 0 or self._over.is_set():
                 await self.add_census()
                 await self.add_reach()
@@ -165,6 +158,13 @@ class Sums:
                 fields[f"{release}:{event}"] = heard.times
             await asyncio.sleep(0)
         await self._add(numbers, REPORTS_DAYS)
+
+    async def add_claims(self) -> None:
+        """Count what was reported under guardrails, after noting what was offered."""
+        try:
+            await self._guarding.add(time.time())
+        except RedisFault:
+            self._metrics.sum_failures += 1
 
     async def add_census(self) -> None:
         """Add the census that waits, or keep it while Redis is away."""
@@ -221,25 +221,14 @@ class Sums:
         command = ("EVAL", _ADMIT, 1, self._keys.subjects, now, SUBJECT_PLACES, DAY_SECONDS)
         seconds = REPORTS_DAYS * DAY_SECONDS
         found = await self._send([(*command, seconds, *wanted)])
-        commands = self._guarded(some, now // 60)
         if not found:
-            return commands
+            return []
         refused, gone = ({key.decode() for key in keys} for keys in found[0])
-        commands += (("UNLINK", key) for key in gone)
+        commands: list[Command] = [("UNLINK", key) for key in gone]
         for key in wanted:
             if key not in refused:
                 commands += (("PFADD", key, *few) for few in _cut(heard[key]))
                 commands.append(("EXPIRE", key, seconds))
-        return commands
-
-    def _guarded(self, some: list[tuple[Place, Heard]], minute: int) -> list[Command]:
-        """Write what adds the subjects of places under a guardrail, by the minute."""
-        commands: list[Command] = []
-        for (app, release, event), heard in some:
-            if heard.subjects and event in GUARDED and self._has_guardrail(app, release):
-                key = self._keys.guard(app, release, event, minute)
-                commands += (("PFADD", key, *few) for few in _cut(heard.subjects))
-                commands.append(("EXPIRE", key, GUARD_SECONDS))
         return commands
 
     async def _add(self, numbers: dict[str, dict[str, int]], days: int) -> None:

@@ -16,7 +16,7 @@ cdef class Flag:
     cdef object _first, _mask
 
     @cython.locals(found=FlagAnswer)
-    cpdef FlagAnswer answer(self, object bits, object hopeful, tuple context)
+    cpdef FlagAnswer answer(self, object bits, object least, object most, tuple context)
     @cython.locals(split=Remembered)
     cdef FlagAnswer _chosen(self, object bits, tuple context)
 
@@ -27,6 +27,6 @@ cdef class Switches(Tables):
     cdef readonly object mask
     cdef object _anonymous, _without_user
 
-    cpdef tuple decide(self, dict sent, dict custom, tuple context, long long second)
+    cpdef tuple decide(self, dict sent, dict custom, tuple context, long long second, object told)
     @cython.locals(flag=Flag, answer=FlagAnswer)
-    cpdef list members(self, object bits, object hopeful, tuple context, bint msgpack)
+    cpdef list members(self, tuple decided, tuple context, bint msgpack)

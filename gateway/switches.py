@@ -93,14 +93,14 @@ class Flag:
             for row in rows
         ]
 
-    def answer(self, bits: int, hopeful: int, context: tuple[Any, ...]) -> FlagAnswer:
+    def answer(self, bits: int, least: int, most: int, context: tuple[Any, ...]) -> FlagAnswer:
         """Give the answer for a client whom the ranks in `bits` accept.
 
-        `hopeful` are those that would accept it if what Redis did not tell were for it.
+        `least` are those that accept it whatever Redis did not tell, `most` those that may.
         """
         found = self._chosen(bits, context)
-        if hopeful != bits:
-            sure, likely = bits & self._mask, hopeful & self._mask
+        if most != least:
+            sure, likely = least & self._mask, most & self._mask
             if sure & -sure != likely & -likely:
                 return _doubtful(found, self.key)
         return found
@@ -167,33 +167,42 @@ class Switches(Tables):
         )
 
     def decide(
-        self, sent: dict[str, Any], custom: dict[str, Any], context: tuple[Any, ...], second: int
-    ) -> tuple[int, int]:
-        """Give the ranks that accept a client, and those that would if Redis had told all.
+        self,
+        sent: dict[str, Any],
+        custom: dict[str, Any],
+        context: tuple[Any, ...],
+        second: int,
+        told: int,
+    ) -> tuple[int, int, int]:
+        """Give the ranks that accept a client, that do whatever Redis did not tell, and that may.
 
-        The arguments are as in Tables.winner.
+        The arguments are as in Tables.winner; `told` are those of the lists that surely have the
+        client of which Redis has told now.
         """
         masks, bucket, user_bucket = context[0], context[1], context[2]
-        bits = hopeful = self.accepting(sent, custom, context, second)
+        bits = least = most = self.accepting(sent, custom, context, second)
         surely, possibly = masks
         if surely != possibly:
-            turned = ((possibly, surely), bucket, user_bucket)
-            hopeful = self.accepting(sent, custom, turned, second)
+            turned = ((possibly, told), bucket, user_bucket)
+            most = self.accepting(sent, custom, turned, second)
+            if told != surely:
+                firm = ((told, possibly), bucket, user_bucket)
+                least = self.accepting(sent, custom, firm, second)
+        counted = -1
         if bucket is None:
-            bits &= self._anonymous
-            hopeful &= self._anonymous
+            counted &= self._anonymous
         if user_bucket is None:
-            bits &= self._without_user
-            hopeful &= self._without_user
-        return bits, hopeful
+            counted &= self._without_user
+        return bits & counted, least & counted, most & counted
 
     def members(
-        self, bits: int, hopeful: int, context: tuple[Any, ...], msgpack: bool
+        self, decided: tuple[int, int, int], context: tuple[Any, ...], msgpack: bool
     ) -> list[bytes]:
         """Write every switch's key and value, as a check's answer has them."""
+        bits, least, most = decided
         found: list[bytes] = []
         for flag in self.flags:
-            answer = flag.answer(bits, hopeful, context)
+            answer = flag.answer(bits, least, most, context)
             found.append(answer.msgpack if msgpack else answer.json)
         return found
 

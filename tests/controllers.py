@@ -149,6 +149,18 @@ def epoch_of(gateway: Gateway) -> int:
     return int(ask(gateway, "/v1/check", {"apps": {}})["epoch"])
 
 
+def offered(gateway: Gateway, prefix: str, number: int, release: str = "r2") -> list[str]:
+    """Let devices ask until so many of them were offered a release; give those."""
+    found: list[str] = []
+    at = 0
+    while len(found) < number:
+        at += 1
+        said = ask(gateway, "/v1/check", {"device": f"{prefix}{at}", "apps": {COFFEE: None}})
+        if said["apps"][0].get("release") == release:
+            found.append(f"{prefix}{at}")
+    return found
+
+
 def report(gateway: Gateway, events: dict[str, str], release: str = "r2") -> int:
     """Report events by device, as phones do; give how many were accepted."""
     accepted = 0

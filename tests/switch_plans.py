@@ -91,6 +91,11 @@ def _row(row: Targeting) -> dict[str, Any]:
         audience["not_lists"] = list(row.audience.not_lists)
     if row.audience.basis_points is not None:
         audience["percent"] = str(row.audience.basis_points / 100)
+    if row.audience.ramp:
+        audience["percent"] = [
+            {"at": plans._when(step.at), "percent": str(step.basis_points / 100)}
+            for step in row.audience.ramp
+        ]
     if row.audience.by_user:
         audience["by"] = "user"
     if row.same_as is not None:

@@ -37,8 +37,9 @@ MEMBER = id_hash("u-1", SEED)
 class Buckets:
     """A snapshot in which each hash has a bucket of its own, of the mask's byte."""
 
-    def __init__(self, name: bytes = b"one") -> None:
+    def __init__(self, name: bytes = b"one", lists: str = "abc") -> None:
         self.contents: Any = {"settings": name, "membership": None}
+        self.bits = {list_: at for at, list_ in enumerate(lists)}
 
     def bucket_of(self, hashed: int) -> bytes:
         """Name the hash's own bucket."""
@@ -118,14 +119,24 @@ async def test_round_trips_are_bounded_in_size() -> None:
 
 
 async def test_a_confirmed_id_is_remembered_while_its_bucket_is_the_same() -> None:
-    """A membership once read outlives Redis, until the lists change what its bits mean."""
+    """A membership once read outlives Redis, and what it was after a push that changes lists.
+
+    That is told apart, as the complement of the mask, by the lists' names.
+    """
     fake = FakeReader()
     give(fake, 5, b"\x03")
     lookup = fake_lookup(fake)
     assert await lookup.members(Buckets(), (5,)) == {5: 3}
     fake.fault = "away"
     assert await lookup.members(Buckets(), (5,)) == {5: 3}
-    assert await lookup.members(Buckets(b"other lists"), (5,)) == {5: None}
+    assert await lookup.members(Buckets(b"other settings"), (5, 6)) == {5: ~3, 6: None}
+    # a and b held it: b is the first bit now, and a is gone.
+    assert await lookup.members(Buckets(b"other lists", "bcd"), (5,)) == {5: ~1}
+    assert await lookup.members(Buckets(b"and others", "xyz"), (5,)) == {5: ~0}
+    assert await lookup.members(Buckets(), (5,)) == {5: ~3}
+    fake.fault = None
+    lookup._breaker.succeeded()
+    assert await lookup.members(Buckets(), (5,)) == {5: 3}
 
 
 async def test_what_was_asked_under_old_lists_is_not_remembered_under_new_ones() -> None:
@@ -179,7 +190,7 @@ async def test_one_stall_is_one_failure() -> None:
     """Many turns that wait for the same stall do not count as repeated time-outs."""
     fake = FakeReader()
     fake.gate.clear()
-    lookup = fake_lookup(fake, timeout=0.05)
+    lookup = fake_lookup(fake, timeout=1)  # which all turns begin within
     tasks = []
     for at in range(1, 11):
         tasks.append(asyncio.create_task(lookup.members(Buckets(), (at,))))

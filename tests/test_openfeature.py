@@ -179,6 +179,12 @@ def test_the_node_server_client(gateway: Gateway, node: Path) -> None:
         assert _told(details) == answer, question
 
 
+def test_the_node_server_client_of_an_empty_gateway(empty_gateway: Gateway, node: Path) -> None:
+    """Before the first epoch it gets its own defaults, and an error."""
+    (found,) = _run(node, "server.mjs", empty_gateway.url, json.dumps(QUESTIONS[:1]))
+    assert _told(found) == (False, None, "ERROR", "GENERAL")
+
+
 def test_the_web_client(gateway: Gateway, node: Path) -> None:
     """@openfeature/ofrep-web-provider gets every type, follows the context, and polls to 304."""
     at = [0, 3, 4, 5, 8, 9]

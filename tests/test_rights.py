@@ -78,6 +78,7 @@ def watched(versions: list[str]) -> dict[str, str]:
     files = plan_files(versions, staff=True)
     halt = ", halt: {failures: 0%, min_reports: 1, within: 5m}}"
     app = re.sub(r"(\{id: .*)\}$", rf"\1{halt}", files["apps/coffee.yaml"], flags=re.MULTILINE)
+    app = app.replace("{id: staff,", "{id: staff, upgrade: force,")  # or r2 would win
     return files | {"apps/coffee.yaml": app}
 
 
@@ -85,8 +86,10 @@ def oversee(workshop: Workshop, place: Workplace) -> None:
     """Control it as the operator: raise an alarm, halt a release, hold the lease and give it."""
     lease = Lease(workshop.link, KEYS.control)
     lease.keep()
-    for release in ("r1", "staff"):
-        place.report("failed", release, device="d-1")
+    for release, who in (("staff", {"device": "d-1", "user": "u-1"}), ("r2", {"device": "d-2"})):
+        told = place.check(**who, apps={COFFEE: None})
+        assert told["apps"][0]["release"] == release
+        place.report("failed", release, **who)
     key = publisher_key("controller")
     where = Duty(WORKSPACE, workshop.store, workshop.link, key)
     controller = Controller(where, Counts(), lease.held)

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from compiler.commands.situation_view import lines
+from compiler.commands.watching import as_data
 from compiler.status.last_change import last_changes
 from compiler.status.observer import CENSUS_SECONDS, SHOWN, Observer
 from compiler.status.situation import Standing
+from controllers import guarded
 from gateway.link import connect_sync, parse_url
 from processes import ROOT, redis_server
-from publishing import COFFEE, Workshop, image_of, plan_files, record
+from publishing import COFFEE, KEYS, Workshop, image_of, plan_files, record
 
 V1, V2 = "1.0.0.1", "1.0.0.2"
 NOON = 1_800_014_400.0
@@ -121,3 +123,48 @@ def test_of_many_apps_the_most_active_stand_for_all(workshop: Workshop) -> None:
     assert [app.id for app in found.apps] == [f"a{59 - at}" for at in range(SHOWN)]
     one = observer.look(["a03"], now)
     assert ([app.id for app in one.apps], one.summed) == (["a03"], False)
+
+
+def test_at_midnight_the_last_minute_is_not_known(workshop: Workshop) -> None:
+    """A new day's sums are not compared with those of the day before."""
+    workshop.push(image_of(plan_files((V1,))))
+    link: Any = workshop.link
+    observer = Observer(workshop.store, workshop.mirror, "demo")
+    lately = []
+    for now in (NOON + 43_185, NOON + 43_195, NOON + 43_205, NOON + 43_215):
+        day = time.strftime("%Y%m%d", time.gmtime(now))
+        link.sadd(workshop.mirror.keys.census(day), COFFEE)
+        link.hincrby(workshop.mirror.keys.census_of(day, COFFEE), V1, 100)
+        (app,) = observer.look(None, now).apps
+        lately.append(app.versions[0].lately)
+    assert lately == [None, 100, None, 100]
+
+
+def test_alarms_and_a_missing_controller_are_told(workshop: Workshop) -> None:
+    """What the controller is alarmed about is told; so is that a guardrail has no controller."""
+    workshop.push(image_of(guarded("everyone")))
+    observer = Observer(workshop.store, workshop.mirror, "demo")
+    found = observer.look(None, NOON)
+    assert (found.alarms, found.unwatched) == ((), True)
+    link: Any = workshop.link
+    link.set(KEYS.control, "somebody")
+    said = json.dumps({"since": int(NOON), "why": "14 of 210 (6.7 %) failed within 30 min"})
+    workshop.mirror.raise_alarm(f"{COFFEE}/r2", said)
+    workshop.mirror.raise_alarm("other/r1", "of another version")
+    found = observer.look(None, NOON)
+    assert not found.unwatched
+    told = "\n".join(lines(found, NOON, 1))
+    assert f"ALARM {COFFEE}/r2, offered to everyone: 14 of 210 (6.7 %) failed" in told
+    assert "since 2027-01-15 12:00:00 UTC" in told
+    assert "ALARM other/r1, offered to everyone: of another version\n" in told
+    assert as_data(found, NOON)["alarms"][0]["release"] == "r2"
+
+
+def test_a_spoiled_number_costs_itself_alone(workshop: Workshop) -> None:
+    """What is no number in Redis is left out, and the rest is told."""
+    workshop.push(image_of(plan_files((V1,))))
+    link: Any = workshop.link
+    link.hset(KEYS.reports_of(COFFEE), mapping={f"r{V1}:failed": "x", f"r{V1}:installed": 3})
+    (app,) = Observer(workshop.store, workshop.mirror, "demo").look(None, NOON).apps
+    heard = app.releases[0].heard
+    assert (heard["failed"].reports, heard["installed"].reports) == (0, 3)

@@ -100,6 +100,14 @@ def test_doubts(rows: str, doubt: str) -> None:
     assert [doubt in message for message in messages] == ([True] if doubt else [])
 
 
+@pytest.mark.parametrize(("value", "doubted"), [("9007199254740992", 0), ("-9007199254740993", 1)])
+def test_an_integer_that_clients_round_is_doubted(value: str, doubted: int) -> None:
+    """Beyond 2^53 a client in JavaScript would get another number than the plan has."""
+    text = f"switches: [{{key: a, variants: {{x: {value}}}, default: x}}]"
+    reading = read_files({"workspace.yaml": "workspace: w", "switches.yaml": text}, now=0)
+    assert ["beyond 2^53" in one.message for one in reading.diagnostics] == [True] * doubted
+
+
 @pytest.mark.parametrize(
     ("override", "default", "rows", "enabled"),
     [

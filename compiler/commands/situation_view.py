@@ -9,7 +9,14 @@ from compiler.commands.console import counted, out, say
 from compiler.publication.epoch import shown_time
 from compiler.publication.gateways import Gateway
 from compiler.status.last_change import Changed
-from compiler.status.situation import EVENTS, AppStatus, ReleaseStatus, Situation, VersionStatus
+from compiler.status.situation import (
+    EVENTS,
+    Alarm,
+    AppStatus,
+    ReleaseStatus,
+    Situation,
+    VersionStatus,
+)
 
 _STYLES = {"live": "green", "paused": "yellow", "withdrawn": "red"}
 _VERSIONS = 8
@@ -58,7 +65,14 @@ def _head(found: Situation) -> list[str]:
     lines.append(f"{', '.join(totals)}; laid over the plan: {laid or 'nothing'}")
     if not found.gateways:
         lines.append("No gateway is running.")
-    return lines
+    if found.unwatched:
+        lines.append("No controller is active, so no guardrail works. Run: tidegate control")
+    return lines + [_alarm(each) for each in found.alarms]
+
+
+def _alarm(alarm: Alarm) -> str:
+    since = f", since {shown_time(alarm.since)}" if alarm.since else ""
+    return f"ALARM {alarm.app}/{alarm.release}, offered to everyone: {alarm.why}{since}"
 
 
 def _tally(app: AppStatus) -> str:

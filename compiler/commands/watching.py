@@ -55,6 +55,9 @@ def status(
 
     gateways [{name, version, epoch, since, behind}];
 
+    alarms [{app, release, why, since}]: releases to everyone that break their guardrail; unwatched:
+    a guardrail is there, and no controller is active;
+
     totals {apps, lists, checks, shown, overrides {paused, ended, live, percent, withdrawn,
     check_after}};
 
@@ -129,6 +132,11 @@ def as_data(found: Situation, now: float) -> dict[str, Any]:
             }
             for each in found.gateways
         ],
+        "alarms": [
+            {"app": each.app, "release": each.release, "why": each.why, "since": each.since}
+            for each in found.alarms
+        ],
+        "unwatched": found.unwatched,
         "totals": {
             "apps": found.all_apps,
             "lists": found.all_lists,

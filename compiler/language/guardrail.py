@@ -9,7 +9,9 @@ from compiler.language.shapes import RefusalError, Word
 from compiler.language.words import integer_word
 from compiler.plan import Halt
 
-MOST_REPORTS = 1_000_000_000
+MOST_REPORTS = 1_000_000
+"""Gateways know of 2 million subjects a day that a release was offered to them (guarding.py)."""
+
 MOST_MINUTES = 1_440
 
 _SHARE = re.compile(r"([0-9]{1,2}(?:\.[0-9]{1,2})?)( ?%)?\Z")

@@ -2,20 +2,33 @@
 
 from compiler.language.doubts import contradiction, doubt_audience, doubt_repetitions
 from compiler.language.draft import Draft, SwitchDraft, TargetingDraft
-from compiler.language.faults import Faults
+from compiler.language.faults import Faults, quote
 from compiler.language.shadows import Rules, flattened
 from compiler.plan import Condition
 
 _EVERYBODY = 10_000  # basis points
+_EXACT = 1 << 53  # beyond, a float of 64 bits, and so JavaScript, leaves integers out
 
 
 def doubt_switches(draft: Draft, faults: Faults) -> None:
     """Report every doubt about a plan's switches."""
     rules = {rule.name.value: rule for rule in draft.rules}
     for switch in draft.switches:
+        _doubt_variants(switch, faults)
         for row in switch.targeting:
             _doubt_row(row, rules, faults)
         _doubt_order(switch, faults)
+
+
+def _doubt_variants(switch: SwitchDraft, faults: Faults) -> None:
+    """Doubt an integer that many a client reads as another one."""
+    for name, value in switch.variants.items():
+        if type(value) is int and abs(value) > _EXACT:
+            faults.warning(
+                switch.span,
+                f"The variant {quote(name)} is an integer beyond 2^53, which JavaScript rounds. "
+                "Write it in quotes, as text.",
+            )
 
 
 def _doubt_row(row: TargetingDraft, rules: Rules, faults: Faults) -> None:

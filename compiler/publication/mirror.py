@@ -106,11 +106,18 @@ class Mirror:
             return {name.decode("utf-8", "replace") for name in self._link.smembers(key)}
 
     def numbers(self, keys: Iterable[str]) -> Iterator[tuple[str, dict[str, int]]]:
-        """Read hashes of numbers: each key with its numbers by name."""
+        """Read hashes of numbers: each key with its numbers by name; what is none is left out."""
         for batch in batches(keys, BATCH_KEYS):
             found = self.pipeline(("HGETALL", key) for key in batch)
             for key, fields in zip(batch, found, strict=True):
-                yield key, {name.decode(): int(number) for name, number in fields.items()}
+                yield (
+                    key,
+                    {
+                        name.decode("utf-8", "replace"): int(number)
+                        for name, number in fields.items()
+                        if number.isdigit()
+                    },
+                )
 
     def distinct(self, keys: Iterable[str]) -> Iterator[tuple[str, int]]:
         """Estimate how many distinct subjects were added to each HyperLogLog, to 1 % or so."""
@@ -131,6 +138,11 @@ class Mirror:
         with self._asking():
             found = self._link.hgetall(self.keys.alarm)
         return {name.decode(): text.decode() for name, text in found.items()}
+
+    def is_controlled(self) -> bool:
+        """Tell whether a controller holds the lease."""
+        with self._asking():
+            return self._link.get(self.keys.control) is not None
 
     def raise_alarm(self, name: str, text: str) -> None:
         """Set an alarm."""

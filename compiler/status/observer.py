@@ -1,7 +1,8 @@
 """Looking at a workspace, once or again and again: writes nothing, reads again what may change."""
 
+import json
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from heapq import nlargest
 
 from compiler.carried_plan import plan_digests
@@ -15,7 +16,7 @@ from compiler.publication.mirror import Mirror
 from compiler.publication.seat_records import SeatRecords
 from compiler.refusal import Refused
 from compiler.status.last_change import LastChanges, last_changes
-from compiler.status.situation import Counts, Heard, Situation, app_status
+from compiler.status.situation import Alarm, Counts, Heard, Situation, app_status
 from compiler.storage.store import Store
 from compiler.windows import split_name
 from gateway import layout
@@ -42,7 +43,7 @@ class Observer:
         self._workspace = workspace
         self._live: Publication | None = None
         self._known: tuple[list[str], Plan, LastChanges] | None = None
-        self._asked: list[str] | None = None
+        self._asked: tuple[list[str] | None, list[str]] | None = None
         self._readings: deque[tuple[float, _Census]] = deque(maxlen=READINGS)
 
     def live(self) -> Publication:
@@ -101,6 +102,8 @@ class Observer:
             apps=tuple(apps[app] for app in ids if app in apps),
             before=changes.before,
             summed=summed,
+            alarms=tuple(_alarms(self._mirror)),
+            unwatched=_has_guardrail(plan) and not self._mirror.is_controlled(),
         )
 
     def _read(self, live: Publication, ids: list[str]) -> tuple[Plan, LastChanges]:
@@ -113,13 +116,28 @@ class Observer:
 
     def _checks(self, apps: list[str] | None, now: float, days: int) -> _Census:
         readings = self._readings
-        if self._asked != apps:
+        asked = apps, last_days(now, days)
+        if self._asked != asked:  # also at midnight, when other days' sums begin
             readings.clear()
         if not readings or now - readings[-1][0] >= CENSUS_SECONDS:
-            self._asked = apps
-            found = counted_by_gateways(self._mirror, last_days(now, days), apps)
-            readings.append((now, found))
+            self._asked = asked
+            readings.append((now, counted_by_gateways(self._mirror, asked[1], apps)))
         return readings[-1][1]
+
+
+def _has_guardrail(plan: Plan) -> bool:
+    return any(release.halt is not None for app in plan.apps for release in app.releases)
+
+
+def _alarms(mirror: Mirror) -> Iterator[Alarm]:
+    """Read what the controller is alarmed about."""
+    for name, text in sorted(mirror.alarms().items()):
+        app, _, release = name.partition("/")
+        try:
+            said = json.loads(text)
+            yield Alarm(app, release, str(said["why"]), int(said["since"]))
+        except (ValueError, KeyError, TypeError):  # some other version's
+            yield Alarm(app, release, text, 0)
 
 
 def window_fills(

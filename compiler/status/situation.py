@@ -80,10 +80,21 @@ class AppStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class Alarm:
+    """A release to everyone that breaks its guardrail, and since when (Unix seconds; 0: unsaid)."""
+
+    app: str
+    release: str
+    why: str
+    since: int
+
+
+@dataclass(frozen=True, slots=True)
 class Situation:
     """The whole: `apps` are those that were asked for, or the most active of `all_apps`.
 
     What has no `changed` changed before the epoch `before`; `overrides` are counted by sort.
+    `unwatched` tells that one of these apps has a guardrail, and no controller is active.
     """
 
     workspace: str
@@ -99,6 +110,8 @@ class Situation:
     apps: tuple[AppStatus, ...]
     before: int
     summed: bool
+    alarms: tuple[Alarm, ...] = ()
+    unwatched: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +197,7 @@ def _versions(
             checks,
             checks / total,
             parse_version(version) in withdrawn,
-            # At midnight a new day begins, and its sums with it.
+            # Redis may have been emptied meanwhile.
             None if before is None else max(0, checks - before.get(version, 0)),
         )
         for version, checks in sorted(seen.items(), key=lambda each: (-each[1], each[0]))

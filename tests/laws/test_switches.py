@@ -37,12 +37,15 @@ def _opened(drawn: Any, seed: int) -> Opened:
     return snapshots.open_plan(written, ids, random, more=switch_plans.to_file(written, random))
 
 
-def _flags(opened: Opened, phone: dict[str, Any], key: str | None, down: bool) -> Any:
+def _flags(
+    opened: Opened, phone: dict[str, Any], key: str | None, down: bool, second: int = plans.NOW
+) -> Any:
     """Ask as OFREP does: the same attributes, as a context."""
     context = {name: value for name, value in phone.items() if name not in ("apps", "switches")}
-    check = ofrep.parse_context(orjson.dumps({"context": context}))
+    placeholders = opened.snapshot.settings["placeholders"]
+    check = ofrep.parse_context(orjson.dumps({"context": context}), placeholders)
     members = opened.members(check, down)
-    reply = ofrep.evaluate(opened.snapshot, check, members, plans.NOW, key)
+    reply = ofrep.evaluate(opened.snapshot, check, members, second, key)
     assert reply.status == 200
     return reply, orjson.loads(reply.body)
 
@@ -64,15 +67,17 @@ def test_the_compiled_switches_are_those_of_the_reference(
     """Law 1: beside a check's apps in both notations, and by OFREP, one and all."""
     opened = _opened(drawn, seed)
     keys = [switch.key for switch in opened.plan.switches]
+    random = Random(seed)
     for phone in plans.phones(opened.plan, Random(seed), PHONES):
+        second = plans.NOW + random.randint(-4, 4)
         asked = phone | {"switches": True}
         truth = opened.truth(asked, down)
-        wanted = {key: evaluate_switch(opened.plan, asked, plans.NOW, key, truth) for key in keys}
-        body = orjson.loads(opened.ask(asked, plans.NOW, down=down))
-        packed = msgpack.unpackb(opened.ask(asked, plans.NOW, down=down, msgpack=True))
+        wanted = {key: evaluate_switch(opened.plan, asked, second, key, truth) for key in keys}
+        body = orjson.loads(opened.ask(asked, second, down=down))
+        packed = msgpack.unpackb(opened.ask(asked, second, down=down, msgpack=True))
         assert packed == body
         assert sorted(body["switches"]) == sorted(keys)
-        _, bulk = _flags(opened, phone, None, down)
+        _, bulk = _flags(opened, phone, None, down, second)
         by_key = {flag["key"]: flag for flag in bulk["flags"]}
         for key, verdict in wanted.items():
             assert verdict is not None
@@ -83,7 +88,7 @@ def test_the_compiled_switches_are_those_of_the_reference(
             assert flag["metadata"] == ({"degraded": True} if degraded else {})
             assert flag["reason"] == verdict.reason
             assert _same({name: flag[name] for name in member}, member)
-            assert _flags(opened, phone, key, down)[1] == flag
+            assert _flags(opened, phone, key, down, second)[1] == flag
             SEEN[f"{verdict.reason}{' degraded' if degraded else ''}"] += 1
 
 
@@ -107,6 +112,18 @@ def test_what_is_not_degraded_is_what_redis_would_say(drawn: Any, seed: int) -> 
         assert bool(reply.etag) is not bool(degraded)
         for flag in away["flags"]:
             assert flag in degraded or flag == there[flag["key"]]
+
+
+@settings(max_examples=PLANS, deadline=None, derandomize=not SOAK, suppress_health_check=ALL)
+@given(drawn=switch_plans.switched_plans(), seed=st.integers(0, 2**32))
+def test_equal_tags_are_equal_answers(drawn: Any, seed: int) -> None:
+    """Who is told 304 has what would be sent: also where a ramp rises from second to second."""
+    opened = _opened(drawn, seed)
+    for phone in plans.phones(opened.plan, Random(seed), 3):
+        told: dict[str, bytes] = {}
+        for second in range(plans.NOW - 4, plans.NOW + 5):
+            reply, _ = _flags(opened, phone, None, False, second)
+            assert told.setdefault(reply.etag, reply.body) == reply.body
 
 
 @settings(max_examples=PLANS, deadline=None, suppress_health_check=ALL)
