@@ -318,6 +318,22 @@ class ListEntry(TypedDict):
     regex: list[str]
 
 
+class IdentityKey(TypedDict):
+    """A public key of the identity provider: SubjectPublicKeyInfo (DER), and the `kid` it has."""
+
+    kid: str | None
+    public: bytes
+
+
+class Identity(TypedDict):
+    """Whose tokens say who a client is; without issuer or audience, any. `device` is a claim."""
+
+    keys: list[IdentityKey]
+    issuer: str | None
+    audience: list[str]
+    device: str
+
+
 class Settings(TypedDict):
     """What holds for the whole workspace; `check_after` in seconds."""
 
@@ -326,6 +342,7 @@ class Settings(TypedDict):
     cdn: list[Cdn]
     placeholders: list[str]
     cors: list[str]
+    identity: Identity | None
     lists: dict[str, ListEntry]
 
 
