@@ -116,19 +116,19 @@ def read_head(head: bytes) -> Head | None:
     """Read a head, its empty line too; None when the quick path does not take it."""
     if len(head) > HEAD_BYTES:
         return None
-    field = _AUTHORIZATION.search(head)
+    rest, authorization = _apart(head)
+    found = _read(rest)
+    if found is None or authorization is None:
+        return found
+    return found.authorized(authorization)
+
+
+def _apart(head: bytes) -> tuple[bytes, bytes | None]:
+    """Take Authorization out of a head: what is left, and its value, None without one."""
+    field = _AUTHORIZATION.search(head) if b"uthorization:" in head else None
     if field is None:
-        return _read(head)
-    found = _read(_without(head, field))
-    return None if found is None else found.authorized(_value(field))
-
-
-def _without(head: bytes, field: re.Match[bytes]) -> bytes:
-    return head[: field.start()] + head[field.end() :]
-
-
-def _value(field: re.Match[bytes]) -> bytes:
-    return field[1].strip(b" \t")
+        return head, None
+    return head[: field.start()] + head[field.end() :], field[1].strip(b" \t")
 
 
 def _read(head: bytes) -> Head | None:
@@ -185,12 +185,11 @@ class Heads:
         """Read a head as read_head does, and remember it if the quick path takes it."""
         if len(head) > HEAD_BYTES:
             return None
-        field = _AUTHORIZATION.search(head)
-        if field is None:
-            return self._learn(head)
-        rest = _without(head, field)
+        rest, authorization = _apart(head)
         found = self.known.get(rest) or self._learn(rest)
-        return None if found is None else found.authorized(_value(field))
+        if found is None or authorization is None:
+            return found
+        return found.authorized(authorization)
 
     def _learn(self, head: bytes) -> Head | None:
         known = self._of_switches.get(head)
