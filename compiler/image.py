@@ -326,9 +326,8 @@ def _switches(plan: Plan, settings: layout.Settings, blobs: _Blobs) -> bytes | N
 def _identity(identity: Identity | None) -> layout.Identity | None:
     if identity is None:
         return None
-    keys = sorted(identity.keys, key=lambda key: (key.kid or "", key.public))
     return {
-        "keys": [{"kid": key.kid, "public": key.public} for key in keys],
+        "keys": {key.kid or "": key.public for key in identity.keys},
         "issuer": identity.issuer,
         "audience": sorted(set(identity.audience)),
         "device": identity.device,

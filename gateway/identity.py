@@ -105,8 +105,8 @@ class Identity:
         self._jws = PyJWS()
         self._keys: dict[str | None, Key] = {}
         try:
-            for entry in told["keys"]:
-                self._keys[entry["kid"]] = read_key(entry["public"])
+            for kid, public in told["keys"].items():
+                self._keys[kid or None] = read_key(public)
         except ValueError as fault:
             raise FormatError(f"a key of the identity provider cannot be used: {fault}") from None
         self._known: OrderedDict[bytes, Claims] = OrderedDict()

@@ -49,7 +49,7 @@ def settings(*kids: str, **more: Any) -> layout.Identity:
     found = IDENTITY.read(node, faults)
     assert found is not None and not faults.found
     return {
-        "keys": [{"kid": each.kid, "public": each.public} for each in found.keys],
+        "keys": {each.kid or "": each.public for each in found.keys},
         "issuer": found.issuer,
         "audience": list(found.audience),
         "device": found.device,

@@ -81,7 +81,7 @@ GOLDEN: dict[str, tuple[type, Any]] = {
             "placeholders": ["0", "unknown"],
             "cors": [],
             "identity": {
-                "keys": [{"kid": "2026", "public": D}, {"kid": None, "public": D}],
+                "keys": {"": D, "2026": D},
                 "issuer": "https://id.example.com",
                 "audience": ["phones"],
                 "device": "device",

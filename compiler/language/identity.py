@@ -43,7 +43,7 @@ def _key(fields: Fields, faults: Faults) -> Located[IdentityKey] | None:
             "its pem.",
         )
         return None
-    if ways[0] not in fields.values:
+    if any(name in fields.spans and name not in fields.values for name in ("pem", *_PARTS)):
         return None  # it is reported
     try:
         public = fields.values["pem"] if ways == ["pem"] else _jwk(fields)
@@ -107,6 +107,8 @@ def _identity(fields: Fields, faults: Faults) -> Identity | None:
 
 _PEM = Word("the lines of a public key in PEM", _pem, {"type": "string"})
 
+_ALGORITHM = Word("EdDSA, ES256 or RS256", str, {"enum": ["EdDSA", "ES256", "RS256"]})
+
 KEY = Record(
     "A key of the identity provider",
     {
@@ -115,7 +117,7 @@ KEY = Record(
         "kty": Key(choice("OKP", "EC", "RSA"), "Its type: OKP, EC or RSA."),
         "crv": Key(choice("Ed25519", "P-256"), "Its curve: Ed25519 or P-256."),
         **{name: Key(TEXT, "A part of the public key, in base64url.") for name in _PARTS[2:]},
-        "alg": Key(choice("EdDSA", "ES256", "RS256"), "The algorithm, which follows from kty."),
+        "alg": Key(_ALGORITHM, "The algorithm, which follows from kty."),
         "use": Key(TEXT, "What it is for: sig."),
         **{
             name: Key(_UNREAD, "Of a key set, and not read.")
