@@ -54,7 +54,7 @@ _PLAIN = (
 EVALUATIONS = ("one", "all", "unchanged", "degraded", "unknown", "failed")
 """What becomes of a request for switches; one that asks for all may be `unchanged`, a 304."""
 
-QUICK_CHECK, QUICK_SWITCHES, CHECK, SWITCHES, REPORT, OTHER_PATH = range(6)
+_CLASSES = 6  # of statuses, by their hundreds; 0 is never one
 PLACES = (
     ("quick", "check"),
     ("quick", "switches"),
@@ -65,7 +65,10 @@ PLACES = (
 )
 """Where an HTTP answer comes from: the way that it took through the gateway, and its subject."""
 
-_CLASSES = 6  # of statuses, by their hundreds; 0 is never one
+QUICK_CHECK, QUICK_SWITCHES, CHECK, SWITCHES, REPORT, OTHER_PATH = range(
+    0, _CLASSES * len(PLACES), _CLASSES
+)
+"""Where the counts of each place begin."""
 
 Counts = dict[tuple[str, ...], float]
 """Counts by what is counted and its labels, as ("answers", app, release, status)."""
@@ -250,8 +253,8 @@ class Metrics:
         self.identities[outcome] += 1
 
     def respond(self, place: int, status: int, seconds: float) -> None:
-        """Count one HTTP answer to a client from one of PLACES, and how long it took."""
-        self._responses[place * _CLASSES + status // 100] += 1
+        """Count one HTTP answer to a client, from QUICK_CHECK or …, and how long it took."""
+        self._responses[place + status // 100] += 1
         self.latency.observe(seconds)
 
     def counts(self) -> Counts:
