@@ -43,8 +43,9 @@ test-compiled: build/compiled/ready ## the laws that the compiled hot path must 
 	$(COMPILED) $(BIN)/python -m pytest --override-ini=pythonpath=tests -p no:cacheprovider \
 	  tests/laws/test_equivalence.py tests/laws/test_lists.py tests/laws/test_no_accident.py \
 	  tests/laws/test_order.py tests/laws/test_redis_loss.py tests/laws/test_rollouts.py \
-	  tests/laws/test_switches.py tests/laws/test_windows.py tests/test_answers.py \
-	  tests/test_apps.py tests/test_claims.py tests/test_gateway_process.py tests/test_hashing.py \
+	  tests/laws/test_switches.py tests/laws/test_tokens.py tests/laws/test_windows.py \
+	  tests/test_answers.py tests/test_apps.py tests/test_claims.py tests/test_gateway_process.py \
+	  tests/test_hashing.py tests/test_identified_requests.py \
 	  tests/test_lookup.py tests/test_seats.py \
 	  tests/test_membership.py tests/test_overload.py tests/test_quick.py \
 	  tests/test_remembered.py tests/test_report.py tests/test_request.py tests/test_server.py \

@@ -12,7 +12,7 @@ from compiler.carried_plan import read_plan
 from compiler.diagnostic import Diagnostic, PlanError, error
 from compiler.lowering import lower_app, offered
 from compiler.overrides import in_order, lay_over
-from compiler.plan import App, ListSource, Plan
+from compiler.plan import App, Identity, ListSource, Plan
 from compiler.progress import Progress, quiet
 from compiler.switches import lower_switches, switch_apps
 from compiler.windows import (
@@ -323,6 +323,17 @@ def _switches(plan: Plan, settings: layout.Settings, blobs: _Blobs) -> bytes | N
     return blobs.keep(blob)
 
 
+def _identity(identity: Identity | None) -> layout.Identity | None:
+    if identity is None:
+        return None
+    return {
+        "keys": {key.kid or "": key.public for key in identity.keys},
+        "issuer": identity.issuer,
+        "audience": sorted(set(identity.audience)),
+        "device": identity.device,
+    }
+
+
 def _settings(plan: Plan, windows: Mapping[str, layout.Window]) -> layout.Settings:
     workspace = plan.workspace
     lists = {source.name: _list_entry(source) for source in plan.lists}
@@ -341,5 +352,6 @@ def _settings(plan: Plan, windows: Mapping[str, layout.Window]) -> layout.Settin
         ],
         "placeholders": sorted({text.casefold() for text in workspace.placeholders}),
         "cors": list(workspace.cors),
+        "identity": _identity(workspace.identity),
         "lists": lists,
     }

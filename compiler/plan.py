@@ -317,6 +317,27 @@ class TrustedKey:
 
 
 @dataclass(frozen=True, slots=True)
+class IdentityKey:
+    """A public key of the identity provider; `public` is its SubjectPublicKeyInfo (DER)."""
+
+    kid: str | None
+    public: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Whose tokens say who a client is; `device` is the claim that holds the device's id.
+
+    Without issuer or audience, it is any.
+    """
+
+    keys: tuple[IdentityKey, ...]
+    issuer: str | None = None
+    audience: tuple[str, ...] = ()
+    device: str = "device"
+
+
+@dataclass(frozen=True, slots=True)
 class Workspace:
     """What holds for all apps: workspace.yaml."""
 
@@ -332,6 +353,7 @@ class Workspace:
     )
     cors: tuple[str, ...] = ()
     keys: tuple[TrustedKey, ...] = ()
+    identity: Identity | None = None
     span: Span = field(default=NOWHERE, compare=False, repr=False)
 
 

@@ -3,7 +3,8 @@
 This is the definition: the compiled tables must agree with it for every plan, check and moment
 (law 1), `explain` shows its reasons, and load tests judge answers by it. It reads the client's
 JSON object itself and shares with the gateway only the order of versions and the keyed hash,
-which known-answer vectors pin down. Memberships and seats are given as data.
+which known-answer vectors pin down. Memberships and seats are given as data. So is who asks, where
+the workspace has an identity provider: `user` and `device` of a check are then those of its token.
 """
 
 from collections.abc import Mapping

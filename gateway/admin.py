@@ -31,13 +31,27 @@ Readiness = Callable[[], Ready | str]
 """Tells what is served, or in a sentence why nothing is."""
 
 
-def readiness(follower: Follower) -> Readiness:
-    """Give the readiness of one process."""
+def staleness(silence: float, max_stale: float | None) -> str | None:
+    """Say that Redis has been silent for longer than TIDEGATE_MAX_STALE; both in seconds."""
+    if max_stale is None or silence <= max_stale:
+        return None
+    return (
+        f"Redis has not answered for {silence:.0f} s, and TIDEGATE_MAX_STALE is {max_stale:g}. "
+        "Checks are answered all the same."
+    )
+
+
+def readiness(follower: Follower, max_stale: float | None = None) -> Readiness:
+    """Give the readiness of one process, which ends `max_stale` seconds after Redis's last word."""
 
     def ready() -> Ready | str:
         if follower.snapshot is None:
             why = f" ({follower.why})" if follower.why else ""
             return f"There is no epoch to serve yet{why}."
+        if max_stale is not None:
+            fault = staleness(follower.silence(), max_stale)
+            if fault is not None:
+                return fault
         return Ready(follower.snapshot.number, follower.state, follower.why)
 
     return ready

@@ -14,6 +14,7 @@ import os
 import socket
 from collections.abc import MutableMapping
 from contextlib import suppress
+from dataclasses import asdict, fields
 from typing import NamedTuple
 
 import msgpack
@@ -60,7 +61,7 @@ def encode(report: Report) -> bytes:
     served = report.served
     said = None
     if served is not None:
-        said = (served.number, served.published, served.activated, served.live, served.why)
+        said = tuple(asdict(served).values())
     packed: bytes = msgpack.packb((report.started, said, report.counts))
     return len(packed).to_bytes(_LENGTH_BYTES, "big") + packed
 
@@ -73,6 +74,6 @@ async def read(reader: asyncio.StreamReader) -> Report | None:
         started, said, counts = msgpack.unpackb(packed, use_list=False, strict_map_key=False)
         served = None
         if said is not None:
-            served = Served(said[0], said[1], said[2], live=said[3], why=said[4])
+            served = Served(*said[: len(fields(Served))])
         return Report(started, served, counts)
     return None

@@ -17,6 +17,9 @@ T = TypeVar("T")
 MAX_NAME = 64
 MAX_WORKERS = 256
 MIN_SECRET_CHARS = 16
+LEAST_STALE, MOST_STALE = 5, 604_800
+"""In seconds: below, a failover of Redis would make all gateways unready at once."""
+
 _NAME_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
 _SECRET_CHARACTERS = frozenset(map(chr, range(0x21, 0x7F))) - frozenset("\"'$\\")
 
@@ -74,6 +77,12 @@ URL_SECRET = Variable(
 DRAIN = Variable(
     "TIDEGATE_DRAIN_SECONDS", "5", "after SIGTERM: serve on, while balancers see /health/ready"
 )
+MAX_STALE = Variable(
+    "TIDEGATE_MAX_STALE",
+    "",
+    "seconds without a word of Redis after which /health/ready is 503; checks are answered "
+    "all the same; never if unset",
+)
 LOOKUP_TIMEOUT = Variable(
     "TIDEGATE_LOOKUP_TIMEOUT_MS", "50", "longest wait for Redis within one check"
 )
@@ -99,6 +108,7 @@ VARIABLES = (
     WORKERS,
     URL_SECRET,
     DRAIN,
+    MAX_STALE,
     LOOKUP_TIMEOUT,
     LOOKUPS,
     CHECKS,
@@ -130,6 +140,7 @@ class Config:
     workers: int
     url_secret: str | None = field(repr=False)
     drain_seconds: float
+    max_stale: float | None
     lookup_timeout_ms: int
     lookups: int
     checks: int
@@ -162,6 +173,7 @@ def read_config(environ: Mapping[str, str]) -> Config:
         workers=read(WORKERS, _workers, 1),
         url_secret=read(URL_SECRET, _secret, None),
         drain_seconds=read(DRAIN, _seconds, 0.0),
+        max_stale=read(MAX_STALE, _patience, None),
         lookup_timeout_ms=read(LOOKUP_TIMEOUT, _count(1, 10_000), 0),
         lookups=read(LOOKUPS, _count(1, 1_000_000), 0),
         checks=read(CHECKS, _count(1, 1_000_000), 0),
@@ -274,6 +286,20 @@ def _seconds(text: str) -> float:
         seconds = -1
     if not 0 <= seconds <= 3600:
         raise ValueError(f"{text[:40]!r} is no number of seconds from 0 to 3600.")
+    return seconds
+
+
+def _patience(text: str) -> float | None:
+    if not text:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0
+    if not LEAST_STALE <= seconds <= MOST_STALE:
+        raise ValueError(
+            f"{text[:40]!r} is no number of seconds from {LEAST_STALE} to {MOST_STALE:,}."
+        )
     return seconds
 
 

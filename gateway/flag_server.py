@@ -69,6 +69,9 @@ class FlagServer:
         if snapshot is None:
             origin = request.headers.get("Origin")
             return _later(ofrep.later(key, EMPTY, EMPTY_RETRY_SECONDS, origin, self._origins()))
+        if snapshot.identity is not None:
+            outcome = snapshot.identify(check, authorization(request), int(time.time()))
+            self._metrics.identify(outcome)
         if key is None:
             matches = ",".join(request.headers.getall("If-None-Match", ())) or None
             reply = ofrep.unchanged(snapshot, check, int(time.time()), matches)
@@ -104,6 +107,12 @@ class FlagServer:
     def _origins(self) -> list[str]:
         snapshot = self._follower.snapshot
         return [] if snapshot is None else snapshot.settings["cors"]
+
+
+def authorization(request: web.BaseRequest) -> bytes | None:
+    """Give the value of Authorization, if there is one; several make none that is well-formed."""
+    values = request.headers.getall("Authorization", ())
+    return ",".join(values).encode(errors="surrogateescape") if values else None
 
 
 def _later(answer: tuple[int, dict[str, str], bytes]) -> web.Response:

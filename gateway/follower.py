@@ -55,6 +55,8 @@ class Follower:
         self.swapped = asyncio.Event()
         self.state = State.EMPTY
         self.why = ""  # it is not LIVE, in a sentence without secrets; "" while it is
+        self.redis_ahead: float | None = None  # by so many seconds, as far as known
+        self._answered = time.monotonic()
         self._config = config
         self._link = link
         self._keys = keys
@@ -101,6 +103,14 @@ class Follower:
             await self._restore()
             self._spare()
 
+    def silence(self) -> float:
+        """Tell for how many seconds Redis has said nothing, from the start if it never has."""
+        return time.monotonic() - self._answered
+
+    def take_clock(self, ahead: float) -> None:
+        """Note by how many seconds Redis's clock is ahead."""
+        self.redis_ahead = ahead
+
     def hear(self) -> None:
         """Look at the pointer now: somebody says that it moved."""
         self._heard.set()
@@ -131,6 +141,7 @@ class Follower:
 
     async def _follow(self) -> None:
         text = await self._link.get(self._keys.live)
+        self._answered = time.monotonic()
         if text is None:
             self._become(Event.LOST, "Redis names no live epoch")
             return
@@ -325,6 +336,8 @@ class Follower:
             self.activated,
             live=self.state is State.LIVE,
             why=self.why,
+            silence=self.silence(),
+            redis_ahead=self.redis_ahead,
         )
 
 

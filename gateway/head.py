@@ -11,6 +11,7 @@ other requests than we do (request smuggling; RFC 9112, sections 6.3 and 11.2):
     Content-Length: 1 to 65536         there, digits only
     Host                               there
     Connection: keep-alive | close     these words only, if there
+    Authorization                      may be there; what it says is identity.py's matter
     no name comes twice
 
 Declined, whatever their value: Transfer-Encoding, Content-Encoding, Expect, Upgrade, Origin (its
@@ -51,8 +52,10 @@ _DECLINED = frozenset(
         b"trailer",
         b"proxy-connection",
         b"sec-websocket-key1",
+        b"authorization",  # another one, see _read
     )
 )
+_AUTHORIZATION = re.compile(rb"\r\n[Aa]uthorization:([\t\x20-\x7e]*)(?=\r\n)")
 _LENGTH = re.compile(rb"[0-9]{1,5}")
 _CONNECTION = {b"keep-alive": False, b"close": True}
 
@@ -60,10 +63,20 @@ _CONNECTION = {b"keep-alive": False, b"close": True}
 class Head:
     """What a head says: bytes of body, notation in and out, and whether the connection ends.
 
-    `kind` is what is asked for, `key` the one switch of it, `matches` the value of If-None-Match.
+    `kind` is what is asked for, `key` the one switch of it, `matches` the value of If-None-Match,
+    `authorization` that of Authorization.
     """
 
-    __slots__ = ("closes", "key", "kind", "length", "matches", "packed_in", "packed_out")
+    __slots__ = (
+        "authorization",
+        "closes",
+        "key",
+        "kind",
+        "length",
+        "matches",
+        "packed_in",
+        "packed_out",
+    )
 
     def __init__(
         self,
@@ -74,7 +87,9 @@ class Head:
         kind: int = CHECK,
         key: str | None = None,
         matches: str | None = None,
+        authorization: bytes | None = None,
     ) -> None:
+        self.authorization = authorization
         self.kind = kind
         self.key = key
         self.matches = matches
@@ -83,10 +98,42 @@ class Head:
         self.packed_out = packed_out
         self.closes = closes
 
+    def authorized(self, authorization: bytes) -> "Head":
+        """Give the same head with this Authorization."""
+        return Head(
+            self.length,
+            self.packed_in,
+            self.packed_out,
+            self.closes,
+            self.kind,
+            self.key,
+            self.matches,
+            authorization,
+        )
+
 
 def read_head(head: bytes) -> Head | None:
     """Read a head, its empty line too; None when the quick path does not take it."""
-    shape = _SHAPE.fullmatch(head) if len(head) <= HEAD_BYTES else None
+    if len(head) > HEAD_BYTES:
+        return None
+    rest, authorization = _apart(head)
+    found = _read(rest)
+    if found is None or authorization is None:
+        return found
+    return found.authorized(authorization)
+
+
+def _apart(head: bytes) -> tuple[bytes, bytes | None]:
+    """Take Authorization out of a head: what is left, and its value, None without one."""
+    field = _AUTHORIZATION.search(head) if b"uthorization:" in head else None
+    if field is None:
+        return head, None
+    return head[: field.start()] + head[field.end() :], field[1].strip(b" \t")
+
+
+def _read(head: bytes) -> Head | None:
+    """Read a head from which Authorization has been taken; if it had two, it is declined."""
+    shape = _SHAPE.fullmatch(head)
     if shape is None:
         return None
     pairs = _FIELD.findall(head)
@@ -125,6 +172,7 @@ class Heads:
 
     Those about switches are remembered apart, as there is one for each switch, so that they
     never crowd out those of checks; and not those with an ETag, which each client has its own of.
+    A client has its own Authorization, too: the head is remembered without it.
     """
 
     __slots__ = ("_of_switches", "known")
@@ -135,10 +183,19 @@ class Heads:
 
     def learn(self, head: bytes) -> Head | None:
         """Read a head as read_head does, and remember it if the quick path takes it."""
+        if len(head) > HEAD_BYTES:
+            return None
+        rest, authorization = _apart(head)
+        found = self.known.get(rest) or self._learn(rest)
+        if found is None or authorization is None:
+            return found
+        return found.authorized(authorization)
+
+    def _learn(self, head: bytes) -> Head | None:
         known = self._of_switches.get(head)
         if known is not None:
             return known
-        found = read_head(head)
+        found = _read(head)
         if found is not None and found.matches is None:
             remembered = self._of_switches if found.kind else self.known
             if len(remembered) >= REMEMBERED_HEADS:

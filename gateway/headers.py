@@ -8,7 +8,7 @@ from collections.abc import Collection
 JSON = "application/json"
 MSGPACK = "application/msgpack"
 SERVER = "tidegate"
-_SIMPLE = "Accept, Content-Type"
+_SIMPLE = "Accept, Authorization, Content-Type"
 PREFLIGHT_SECONDS = 86_400
 """How long a browser may remember a preflight; browsers cut it to two hours or so."""
 

@@ -36,8 +36,7 @@ cell 2i+1 for the value b[i] itself, cell 2i for values between b[i-1] and b[i].
 half-open instead: n bounds and n+1 cells, cell i for b[i-1] <= second < b[i].
 
 The bucket of a hash is (hash * buckets) >> 64, so that bucket j begins with the hash
-ceil(j * 2**64 / buckets). A reader takes any count of buckets;
-bucket_layout.py chooses.
+ceil(j * 2**64 / buckets). A reader takes any count of buckets; bucket_layout.py chooses.
 
 Shard (H): for each of its buckets 16 bytes of digest, then for each of its buckets FILTER_WORDS
 little-endian 64-bit words of the filter. All zeros as a digest says that the bucket is empty and
@@ -318,6 +317,15 @@ class ListEntry(TypedDict):
     regex: list[str]
 
 
+class Identity(TypedDict):
+    """Whose tokens count, see identity.py; `keys`: by `kid` ("" for none) the key's SPKI (DER)."""
+
+    keys: dict[str, bytes]
+    issuer: str | None
+    audience: list[str]
+    device: str
+
+
 class Settings(TypedDict):
     """What holds for the whole workspace; `check_after` in seconds."""
 
@@ -326,6 +334,7 @@ class Settings(TypedDict):
     cdn: list[Cdn]
     placeholders: list[str]
     cors: list[str]
+    identity: Identity | None
     lists: dict[str, ListEntry]
 
 

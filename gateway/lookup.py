@@ -194,6 +194,7 @@ class Lookup:
         found: dict[int, int | None] = {}
         asked: list[Asked] = []
         for hashed in hashes:
+            self._counts.filter_hits += 1
             digest = snapshot.bucket_of(hashed)
             known = self._confirmed.get(hashed)
             if digest == layout.EMPTY_BUCKET:

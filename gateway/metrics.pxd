@@ -33,4 +33,6 @@ cdef class Metrics:
     cpdef object sort_out(self)
     cdef public dict evaluations
     cpdef object evaluate(self, str outcome)
-    cpdef object respond(self, int status, double seconds)
+    cdef public dict identities
+    cpdef object identify(self, str outcome)
+    cpdef object respond(self, int place, int status, double seconds)

@@ -24,6 +24,7 @@ from prometheus_client.registry import Collector
 
 from gateway.answer import OFFERS, OTHER, Outcome
 from gateway.claims import GUARDED, Claims, Offered
+from gateway.identity import OUTCOMES
 from gateway.reach import Reach
 from gateway.report import Place
 from gateway.sketch import Sketch
@@ -53,6 +54,22 @@ _PLAIN = (
 
 EVALUATIONS = ("one", "all", "unchanged", "degraded", "unknown", "failed")
 """What becomes of a request for switches; one that asks for all may be `unchanged`, a 304."""
+
+_CLASSES = 6  # of statuses, by their hundreds; 0 is never one
+PLACES = (
+    ("quick", "check"),
+    ("quick", "switches"),
+    ("ordinary", "check"),
+    ("ordinary", "switches"),
+    ("ordinary", "report"),
+    ("ordinary", "other"),
+)
+"""Where an HTTP answer comes from: the way that it took through the gateway, and its subject."""
+
+QUICK_CHECK, QUICK_SWITCHES, CHECK, SWITCHES, REPORT, OTHER_PATH = range(
+    0, _CLASSES * len(PLACES), _CLASSES
+)
+"""Where the counts of each place begin."""
 
 Counts = dict[tuple[str, ...], float]
 """Counts by what is counted and its labels, as ("answers", app, release, status)."""
@@ -100,6 +117,7 @@ class Lookups:
     refused: int = 0
     missing: int = 0
     damaged: int = 0
+    filter_hits: int = 0
     false_positives: int = 0
 
 
@@ -121,7 +139,9 @@ class Served:
     """The served epoch, as the follower knows it; times are Unix seconds.
 
     It is `live` when it is the one that Redis names. Of several workers it is the lowest, which
-    is live when all are. `why` says why it is not, in a sentence.
+    is live when all are. `why` says why it is not, in a sentence. `silence` is for how many seconds
+    Redis has said nothing, of several workers the longest, and `redis_ahead` by how many its clock
+    is ahead of this machine's, the farthest; None before it is known.
     """
 
     number: int
@@ -129,6 +149,8 @@ class Served:
     activated: float
     live: bool
     why: str = ""
+    silence: float = 0.0
+    redis_ahead: float | None = None
 
 
 class Series:
@@ -172,9 +194,10 @@ class Metrics:
         self._outcomes: dict[Outcome, Counted] = {}
         self._answers = Series()
         self._reports = Series()
-        self._responses = [0] * 6
+        self._responses = [0] * (_CLASSES * len(PLACES))
         self.latency = Histogram(LATENCY_SECONDS)
         self.evaluations = dict.fromkeys(EVALUATIONS, 0)
+        self.identities = dict.fromkeys(OUTCOMES, 0)
         self.lookups = Lookups()
         self.seatings = Seatings()
         self.handed_over = 0
@@ -238,9 +261,13 @@ class Metrics:
         """Count one request for switches by what became of it, one of EVALUATIONS."""
         self.evaluations[outcome] += 1
 
-    def respond(self, status: int, seconds: float) -> None:
-        """Count one HTTP answer to a client, and how long it took."""
-        self._responses[status // 100] += 1
+    def identify(self, outcome: str) -> None:
+        """Count one request by what became of its token, one of identity.OUTCOMES."""
+        self.identities[outcome] += 1
+
+    def respond(self, place: int, status: int, seconds: float) -> None:
+        """Count one HTTP answer to a client, from QUICK_CHECK or …, and how long it took."""
+        self._responses[place + status // 100] += 1
         self.latency.observe(seconds)
 
     def counts(self) -> Counts:
@@ -250,10 +277,11 @@ class Metrics:
         found: Counts = {(name,): getattr(self, name) for name in _PLAIN}
         found |= {("answers", *labels): count for labels, count in self._answers.counts.items()}
         found |= {("reports", *labels): count for labels, count in self._reports.counts.items()}
-        found |= {("responses", str(at)): count for at, count in enumerate(self._responses)}
+        found |= {("answered", str(at)): count for at, count in enumerate(self._responses)}
         found |= {("latency", str(at)): count for at, count in enumerate(latency.counts)}
         found |= {("lookups", name): count for name, count in asdict(self.lookups).items()}
         found |= {("evaluations", name): count for name, count in self.evaluations.items()}
+        found |= {("identities", name): count for name, count in self.identities.items()}
         found |= {("seatings", name): count for name, count in asdict(self.seatings).items()}
         found["latency_total",] = latency.total
         return found
@@ -268,14 +296,14 @@ class Metrics:
                 case ("answers" | "reports" as name, app, release, last):
                     series = self._answers if name == "answers" else self._reports
                     series.add((app, release, last), int(gained))
-                case ("responses", at) if int(at) < len(self._responses):
+                case ("answered", at) if int(at) < len(self._responses):
                     self._responses[int(at)] += int(gained)
                 case ("latency", at) if int(at) < len(self.latency.counts):
                     self.latency.counts[int(at)] += int(gained)
                 case ("latency_total",):
                     self.latency.total += gained
-                case ("evaluations", name) if name in self.evaluations:
-                    self.evaluations[name] += int(gained)
+                case ("evaluations" | "identities" as part, name) if name in getattr(self, part):
+                    getattr(self, part)[name] += int(gained)
                 case ("lookups" | "seatings" as part, name) if hasattr(getattr(self, part), name):
                     sums = getattr(self, part)
                     setattr(sums, name, getattr(sums, name) + int(gained))
@@ -308,10 +336,14 @@ class Metrics:
             apps.add_metric(labels, count)
         yield apps
         responses = CounterMetricFamily(
-            "tidegate_http_responses", "HTTP answers to clients.", labels=("class",)
+            "tidegate_http_responses",
+            "HTTP answers to clients: from which path, about what, and the class of the status.",
+            labels=("path", "about", "class"),
         )
-        for number in range(1, 6):
-            responses.add_metric((f"{number}xx",), self._responses[number])
+        for at, count in enumerate(self._responses):
+            place, number = divmod(at, _CLASSES)
+            if number:
+                responses.add_metric((*PLACES[place], f"{number}xx"), count)
         yield responses
         yield HistogramMetricFamily(
             "tidegate_http_seconds",
@@ -328,6 +360,15 @@ class Metrics:
         for name, count in self.evaluations.items():
             switches.add_metric((name,), count)
         yield switches
+        tokens = CounterMetricFamily(
+            "tidegate_identity_tokens",
+            "Requests by what became of their token, where the workspace has an identity provider; "
+            "verified and remembered ones count, the others are nobody.",
+            labels=("outcome",),
+        )
+        for name, count in self.identities.items():
+            tokens.add_metric((name,), count)
+        yield tokens
         yield CounterMetricFamily(
             "tidegate_handed_over",
             "Connections that went from the quick path to aiohttp: an ordinary check never does.",
@@ -399,8 +440,16 @@ class Metrics:
                     "1 if Redis names the served epoch; of several workers, every one's.",
                     int(served.live),
                 ),
+                (
+                    "tidegate_redis_silence_seconds",
+                    "Since Redis last answered; of several workers, the longest.",
+                    served.silence,
+                ),
             ):
                 yield GaugeMetricFamily(name, text, value)
+            if served.redis_ahead is not None:
+                text = "By how much Redis's clock is ahead of this machine's; negative: behind."
+                yield GaugeMetricFamily("tidegate_redis_ahead_seconds", text, served.redis_ahead)
         yield CounterMetricFamily("tidegate_epoch_swaps", "Epochs taken into service.", self.swaps)
         yield CounterMetricFamily(
             "tidegate_epoch_refusals",
@@ -420,6 +469,11 @@ class Metrics:
             ("timeouts", "Not answered in time.", lookups.timeouts),
             ("errors", "Failed: Redis was away or refused.", lookups.errors),
             ("refused", "Not asked: too many waiting, or Redis left alone.", lookups.refused),
+            (
+                "filter_hits",
+                "Ids let through by the filter, of members mostly.",
+                lookups.filter_hits,
+            ),
             ("false_positives", "Let through by the filter, on no list.", lookups.false_positives),
         ):
             yield CounterMetricFamily(f"tidegate_lookup_{name}", text, value)

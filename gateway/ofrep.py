@@ -28,8 +28,8 @@ ROOT = "/ofrep/"
 PARSE_ERROR, INVALID_CONTEXT = "PARSE_ERROR", "INVALID_CONTEXT"
 FLAG_NOT_FOUND, GENERAL = "FLAG_NOT_FOUND", "GENERAL"
 
-CREDENTIALS = "Authorization, X-API-Key, If-None-Match"
-"""What browsers may send besides; a gateway asks for no credentials, but takes no offence."""
+CREDENTIALS = "X-API-Key, If-None-Match"
+"""What browsers may send besides: a key that some SDKs want to send, and nobody looks at."""
 
 
 class ContextError(RequestError):

@@ -41,6 +41,7 @@ cdef class Connection:
     cdef object _work(self, bytes data)
     @cython.locals(snapshot=Snapshot, body=bytes, second=cython.longlong, reply=Reply)
     cdef bint _take(self, Head head, bytes data, Py_ssize_t stop) except? -1
+    cdef object _identify(self, Check check, Head head, Snapshot snapshot)
     cdef bint _reply(self, Head head, Reply reply, Snapshot snapshot, long long second) except? -1
     @cython.locals(second=cython.longlong, reply=Reply)
     cdef bint _answer(

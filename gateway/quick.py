@@ -29,7 +29,7 @@ from gateway.check import Check
 from gateway.follower import Follower
 from gateway.head import END, Head, Heads, may_begin
 from gateway.lookup import Asked, Lookup
-from gateway.metrics import Metrics
+from gateway.metrics import QUICK_CHECK, QUICK_SWITCHES, Metrics
 from gateway.problem import overloaded
 from gateway.request import BODY_BYTES, parse_body
 from gateway.seats import Seats, Wish
@@ -236,7 +236,7 @@ class Connection:
             self._watch(HALF_SENT_SECONDS)
         self._kept = data
 
-    def _take(self, head: Head, data: bytes, stop: int) -> bool:  # noqa: PLR0911 - many ends
+    def _take(self, head: Head, data: bytes, stop: int) -> bool:  # noqa: PLR0911, PLR0912 - many ends
         """Answer the request that ends at `stop`, or let it wait for Redis.
 
         False when nothing behind it is for us: `data` was handed over, or the connection closes.
@@ -253,12 +253,15 @@ class Connection:
             body = data[stop - head.length : stop]
             if head.kind:
                 check = ofrep.parse_context(body, snapshot.settings["placeholders"])
+            else:
+                check = parse_body(body, head.packed_in)
+            if snapshot.identity is not None:
+                self._identify(check, head, snapshot)
+            if head.kind:
                 second = int(time())
                 reply = ofrep.unchanged(snapshot, check, second, head.matches)
                 if reply is not None:
                     return self._reply(head, reply, snapshot, second)
-            else:
-                check = parse_body(body, head.packed_in)
             probes = snapshot.probes(check)
             members: dict[int, int | None] = {}
             if probes:
@@ -275,12 +278,18 @@ class Connection:
             return False
         return self._answer(head, check, snapshot, members, data, stop)
 
+    def _identify(self, check: Check, head: Head, snapshot: Snapshot) -> None:
+        """Let no ids count but those of a token."""
+        outcome = snapshot.identify(check, head.authorization, int(time()))
+        self._quick.metrics.identify(outcome)
+
     def _refuse(self, head: Head) -> bool:
         """Answer that there is too much to do; always False, as the connection closes."""
         quick = self._quick
         self._transport.write(quick.refusal(head, int(time())))
         quick.metrics.overloads += 1
-        quick.metrics.respond(503, perf_counter() - self._moved)
+        place = QUICK_SWITCHES if head.kind else QUICK_CHECK
+        quick.metrics.respond(place, 503, perf_counter() - self._moved)
         self.close()
         return False
 
@@ -331,7 +340,7 @@ class Connection:
         if not check.dry_run:
             device, user = check.device_hash, check.user_hash
             quick.metrics.count(outcomes, user if device is None else device)
-        quick.metrics.respond(200, perf_counter() - self._moved)
+        quick.metrics.respond(QUICK_CHECK, 200, perf_counter() - self._moved)
         if head.closes or quick.draining:
             self.close()
             return False
@@ -342,7 +351,7 @@ class Connection:
         quick = self._quick
         self._transport.write(quick.respond_flags(head, reply, snapshot, second))
         quick.metrics.evaluate(reply.outcome)
-        quick.metrics.respond(reply.status, perf_counter() - self._moved)
+        quick.metrics.respond(QUICK_SWITCHES, reply.status, perf_counter() - self._moved)
         if head.closes or quick.draining:
             self.close()
             return False

@@ -9,6 +9,7 @@ Nothing that a client sends makes a traceback: what is not foreseen is logged an
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any, cast
 from urllib.parse import unquote
 
@@ -21,10 +22,10 @@ from aiohttp.http_exceptions import HttpProcessingError
 from gateway import headers, ofrep, openapi, report
 from gateway.check import Check
 from gateway.errors import RequestError
-from gateway.flag_server import FlagServer
+from gateway.flag_server import FlagServer, authorization
 from gateway.follower import Follower
 from gateway.lookup import Lookup
-from gateway.metrics import Metrics
+from gateway.metrics import CHECK, OTHER_PATH, REPORT, SWITCHES, Metrics
 from gateway.problem import CONTENT_TYPE as PROBLEM
 from gateway.problem import EMPTY, EMPTY_RETRY_SECONDS, overloaded, problem, unavailable
 from gateway.request import BODY_BYTES, parse_body, parse_query, too_large
@@ -89,7 +90,8 @@ class ClientServer:
             self.busy.discard(protocol)
         if self.draining:
             response.force_close()
-        self._metrics.respond(response.status, time.perf_counter() - started)
+        taken = time.perf_counter() - started
+        self._metrics.respond(_place(request.rel_url.raw_path), response.status, taken)
         return response
 
     async def _route(self, request: web.BaseRequest) -> web.Response:
@@ -144,6 +146,11 @@ class ClientServer:
         snapshot = self._follower.snapshot
         if snapshot is None:
             return self._empty(request)
+        if snapshot.identity is not None:
+            second = int(time.time())
+            user, device, outcome = snapshot.identity.who(authorization(request), second)
+            reports = replace(reports, ids={"device": device, "user": user})
+            self._metrics.identify(outcome)
         found = report.known(reports, snapshot.apps)
         if not reports.dry_run:
             subject = report.subject(reports, snapshot.settings)
@@ -162,6 +169,9 @@ class ClientServer:
         snapshot = self._follower.snapshot  # one reference: an answer comes from one epoch
         if snapshot is None:
             return self._empty(request)
+        if snapshot.identity is not None:
+            outcome = snapshot.identify(check, authorization(request), int(time.time()))
+            self._metrics.identify(outcome)
         members: dict[int, int | None] = {}
         probes = snapshot.probes(check)
         if probes:
@@ -219,6 +229,15 @@ class ClientServer:
     def _overloaded(self, request: web.BaseRequest) -> web.Response:
         self._metrics.overloads += 1
         return _later(overloaded(request.headers.get("Origin"), self._origins()))
+
+
+def _place(path: str) -> int:
+    """Tell what an answer is about, for the metrics."""
+    if path.startswith(ofrep.ROOT):
+        return SWITCHES
+    if path == REPORT_PATH:
+        return REPORT
+    return CHECK if path.startswith(CHECK_PATH) else OTHER_PATH
 
 
 def _later(answer: tuple[int, dict[str, str], bytes]) -> web.Response:

@@ -14,7 +14,7 @@ from functools import partial
 
 import structlog
 
-from gateway import metrics
+from gateway import metrics, redis_clock
 from gateway.admin import AdminServer, readiness
 from gateway.announce import Announcer
 from gateway.config import ADMIN_LISTEN, LISTEN, Config
@@ -99,6 +99,7 @@ class Service:
             asyncio.create_task(self.announcer.run()),
             asyncio.create_task(watch(self._waiting, self._config.late_ms / 1000)),
             asyncio.create_task(self._sums.run()),
+            asyncio.create_task(redis_clock.watch(self._link, self.follower.take_clock)),
         ]
 
     async def drain(self, hurry: asyncio.Event) -> None:
@@ -137,7 +138,8 @@ async def serve(config: Config) -> None:
         client_socket.close()
         raise
     service = Service(config, client_socket, config.name)
-    admin = AdminServer(readiness(service.follower), metrics.exposition(service.counts))
+    ready = readiness(service.follower, config.max_stale)
+    admin = AdminServer(ready, metrics.exposition(service.counts))
     operators = Listener(admin_socket, admin.handle)
     stop, hurry = signals()
     await operators.start()

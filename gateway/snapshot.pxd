@@ -24,12 +24,13 @@ cdef class Snapshot:
     cdef tuple _seeds
     cdef MembershipTable _table
     cdef object _placeholders, _expressions
-    cdef public object cdn
+    cdef public object cdn, identity
     cdef Remembered _regions
     cdef bint _signs
     cdef list _exact
     cdef _Heads _heads
 
+    cpdef str identify(self, Check check, bytes authorization, long long second)
     @cython.locals(entry=Entry, apps=Apps, known=dict)
     cpdef tuple probes(self, Check check)
     @cython.locals(parts=list, outcomes=list, sent=dict, custom=dict, rank=int, entry=Entry, apps=Apps, known=dict, context=tuple, key=tuple, answer=Answer)

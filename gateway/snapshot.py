@@ -1,6 +1,7 @@
 """One epoch, ready to answer: immutable but for what its tables remember. Pure: no I/O, no clock.
 
-A check takes three steps, of which the shell does the middle one:
+A check takes three steps, of which the shell does the middle one (after `identify`, where the
+workspace has an identity provider):
 
     hashes = snapshot.probes(check)                  which ids must be looked up (mostly none)
     members = {hash: mask or None, …}                from Redis; where it does not answer, None, or
@@ -19,7 +20,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from msgpack import packb
-from xxhash import xxh3_64_intdigest
+from xxhash import xxh3_64_intdigest, xxh3_128_hexdigest
 
 from gateway import layout
 from gateway.answer import INVALID, UNKNOWN, UNSAID, Outcome, accepted, refusal
@@ -28,6 +29,7 @@ from gateway.cdn import Cdn
 from gateway.check import Check
 from gateway.errors import FormatError
 from gateway.hashing import PERCENT_BUCKETS, id_seed, scaled
+from gateway.identity import Identity
 from gateway.membership import ExpressionLists, MembershipTable
 from gateway.program import Program, is_sent
 from gateway.remembered import Memory, Remembered
@@ -94,6 +96,7 @@ class Snapshot:
             self.cdn = Cdn(rules, url_secret, self.memory)
         self._regions: Remembered = self.cdn.regions
         self._signs: bool = self.cdn.signs
+        self.identity = _open_identity(self.settings["identity"], previous)
         self.apps: Apps = Apps(
             contents["programs"],
             self.cdn,
@@ -118,6 +121,18 @@ class Snapshot:
             if all(self.bits.get(name) == previous.bits[name] for name in before.lists):
                 return before
         return open_switches(blob(digest), self.bits, self.memory)
+
+    def identify(self, check: Check, authorization: bytes | None, second: int) -> str:
+        """Let no ids count but those of a token; give one of identity.OUTCOMES.
+
+        Comes before `probes`, where there is an `identity`.
+        """
+        assert self.identity is not None
+        check.user, check.device, outcome = self.identity.who(authorization, second)
+        if check.fingerprint:
+            ids = packb((check.user, check.device))
+            check.fingerprint += xxh3_128_hexdigest(ids)
+        return outcome
 
     def probes(self, check: Check) -> tuple[int, ...]:  # noqa: C901 - one pass, without a call
         """Hash the ids; tell which need their bucket: likely members of what an app asks about."""
@@ -386,6 +401,14 @@ class _Heads:
 
 def _u16(number: int) -> bytes:
     return number.to_bytes(2, "big")
+
+
+def _open_identity(told: layout.Identity | None, previous: Snapshot | None) -> Identity | None:
+    """Open the identity provider, or go on with that of before, and the tokens it remembers."""
+    if told is None:
+        return None
+    before = None if previous is None else previous.identity
+    return before if before is not None and before.is_told(told) else Identity(told)
 
 
 def _membership_table(

@@ -30,7 +30,7 @@ from typing import NoReturn
 import structlog
 
 from gateway import channel, metrics
-from gateway.admin import AdminServer, Ready
+from gateway.admin import AdminServer, Ready, staleness
 from gateway.config import ADMIN_LISTEN, LISTEN, Config
 from gateway.lifecycle import State
 from gateway.listener import Listener, bind, bind_several, shown
@@ -93,6 +93,9 @@ class Workers:
                 return fault
         served = self._served()
         assert served is not None  # every slot has a worker that serves an epoch
+        fault = staleness(served.silence, self._config.max_stale)
+        if fault is not None:
+            return fault
         return Ready(served.number, State.LIVE if served.live else State.KEPT, served.why)
 
     async def refresh(self) -> None:
@@ -181,7 +184,14 @@ class Workers:
             return None
         lowest = min(found, key=lambda each: each.number)
         why = next((each.why for each in found if each.why), "")
-        return replace(lowest, live=all(each.live for each in found), why=why)
+        ahead = [each.redis_ahead for each in found if each.redis_ahead is not None]
+        return replace(
+            lowest,
+            live=all(each.live for each in found),
+            why=why,
+            silence=max(each.silence for each in found),
+            redis_ahead=max(ahead, key=abs, default=None),
+        )
 
 
 async def supervise(config: Config) -> int:

@@ -19,6 +19,10 @@ from itertools import starmap
 from pathlib import Path
 from typing import Any
 
+import jwt
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
 import gateway.quick
 from compiler.compilation import compile_folder
 from compiler.windows import Frozen
@@ -29,6 +33,7 @@ from gateway.config import read_config
 from gateway.follower import Follower
 from gateway.hashing import percent_bucket
 from gateway.head import END, Heads, read_head
+from gateway.identity import Identity
 from gateway.keys import Keys
 from gateway.link import connect_async
 from gateway.lookup import Answer, Lookup
@@ -136,6 +141,8 @@ async def _run() -> None:
         ("bytes to bytes, member remembered", listed, [as_json(each) for each in members]),
     ):
         _print(name, whole(snapshot, buckets, requests))
+    requests = _with_tokens(plain, phones)
+    _print("bytes to bytes, no list, token remembered", whole(plain, buckets, requests))
 
 
 def _print(name: str, nanoseconds: float) -> None:
@@ -268,6 +275,25 @@ def whole(
     if transport.wrong or transport.answers != REPEATS * len(requests):
         raise Failed(f"{transport.answers} answers, of which {transport.wrong} were no 200")
     return found
+
+
+def _with_tokens(snapshot: Snapshot, phones: Sequence[Phone]) -> list[bytes]:
+    """Give the snapshot an identity provider, and each phone's request a token of it."""
+    key = Ed25519PrivateKey.generate()
+    public = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    told: layout.Identity = {
+        "keys": {"": public},
+        "issuer": None,
+        "audience": [],
+        "device": "device",
+    }
+    snapshot.identity = Identity(told)
+    requests = []
+    for number, each in enumerate(phones):
+        claims = {"sub": f"u-{number}", "device": f"d-{number}", "exp": 2 * SECOND}
+        field = f"\r\nAuthorization: Bearer {jwt.encode(claims, key, 'EdDSA')}".encode()
+        requests.append(as_json(each).replace(END, field + END, 1))
+    return requests
 
 
 def _remember(

@@ -65,6 +65,7 @@ def make_epoch(
     key: Ed25519PrivateKey = KEY,
     staff: tuple[str, ...] = (),
     cors: tuple[str, ...] = (),
+    identity: layout.Identity | None = None,
     apps: int = 1,
     switches: bool = False,
 ) -> Made:
@@ -87,6 +88,7 @@ def make_epoch(
         "cdn": [{"regions": ["*"], "bases": ["https://cdn.example.com"], "expires": None}],
         "placeholders": ["unknown"],
         "cors": list(cors),
+        "identity": identity,
         "lists": {"staff": {"of": "user", "regex": []}} if staff else {},
     }
     membership, buckets = _membership(staff, workspace, blobs, keep)

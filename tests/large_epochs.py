@@ -47,6 +47,7 @@ def large_epoch(
         "cdn": [{"regions": ["*"], "bases": ["https://cdn.example.com"], "expires": None}],
         "placeholders": ["unknown"],
         "cors": [],
+        "identity": None,
         # Of another seed, the lists are others: no program keeps its bits.
         "lists": {f"{name}-{seed}": {"of": "user", "regex": []} for name in lists},
     }

@@ -42,12 +42,15 @@ class Opened:
         down: bool = False,
         msgpack: bool = False,
         redis: Seats = NO_SEATS,
+        authorization: bytes | None = None,
     ) -> bytes:
         """Answer a phone's request; with Redis `down` no bucket can be read.
 
         `redis` is what the script finds of the open windows.
         """
         check = parse_body(orjson.dumps(phone), packed=False)
+        if self.snapshot.identity is not None:
+            self.snapshot.identify(check, authorization, second)
         members = self.members(check, down)
         body, _ = self.snapshot.answer(check, members, second, msgpack=msgpack)
         if not body:

@@ -19,6 +19,7 @@ FORMAT = {
     "gateway.check",
     "gateway.errors",
     "gateway.hashing",
+    "gateway.identity",
     "gateway.keys",
     "gateway.layout",
     "gateway.membership",

@@ -103,7 +103,7 @@ def test_every_sentence_says_how_to_mend() -> None:
     """At least 35 kinds, and each message says what is wrong and then, imperatively, what to do."""
     assert len({broken.name for broken in BROKEN}) == len(BROKEN) >= 35
     mends = "Write Add Delete Use Close Keep Put Give Indent Rename Move Correct Shorten Save"
-    mends += " Flatten Check Narrow Take Update Let Make Run Name until"
+    mends += " Flatten Check Narrow Take Update Let Make Run Name until Replace"
     for broken in BROKEN:
         for message in errors_of(read_files(broken.files, now=NOW)):
             assert set(mends.split()) & set(message.replace(",", "").split()), message

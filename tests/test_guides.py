@@ -18,6 +18,7 @@ from compiler.language import (
     app_file,
     conditions,
     core_value,
+    identity,
     plan_text,
     recipients,
     schema,
@@ -34,6 +35,7 @@ from gateway.answer import Status, status_of
 from gateway.attribute import BUILT_IN, TEXT, VALUE_CHARS, VERSIONS
 from gateway.check import Check
 from gateway.errors import RequestError
+from gateway.identity import TOKEN_BYTES
 from gateway.problem import problem
 from gateway.request import BODY_BYTES, MAX_APPS, MAX_ID_BYTES, parse_body, parse_query
 from gateway.version import CLIENT_PARTS, PLAN_PARTS, parse_version
@@ -141,6 +143,8 @@ AUDIENCE: Any = app_file.AUDIENCE.record
         ("rules.yaml", schema.RULES),
         ("A key", trusted_keys.KEY),
         ("A recipient", recipients.RECIPIENT),
+        ("An identity", identity.IDENTITY),
+        ("A key of the identity provider", identity.KEY),
         ("A list", schema.LIST),
         ("Conditions", conditions.CONDITION),
     ],
@@ -238,6 +242,7 @@ def test_the_limits_are_the_code_s() -> None:
         f"{schema.MOST_CHECK_AFTER:,}",
         f"| {schema.MOST_EXPRESSIONS} |",
         f"recipients of an app | {MOST_RECIPIENTS} |",
+        f"keys of the identity provider | {identity.MOST_KEYS} |",
         f"{ID_BYTES} bytes",
     ):
         assert limit in language
@@ -248,6 +253,7 @@ def test_the_limits_are_the_code_s() -> None:
         f"| {MAX_APPS} |",
         f"{MAX_ID_BYTES} bytes",
         f"{VALUE_CHARS} characters",
+        f"a token | {TOKEN_BYTES:,} bytes | nobody",
     ):
         assert limit in gateway
 

@@ -80,6 +80,12 @@ GOLDEN: dict[str, tuple[type, Any]] = {
             "cdn": [{"regions": ["*"], "bases": ["https://cdn.example.com"], "expires": 3600}],
             "placeholders": ["0", "unknown"],
             "cors": [],
+            "identity": {
+                "keys": {"": D, "2026": D},
+                "issuer": "https://id.example.com",
+                "audience": ["phones"],
+                "device": "device",
+            },
             "lists": {"staff": {"of": "user", "regex": []}, "qa": {"of": "user", "regex": ["^q"]}},
         },
     ),

@@ -69,6 +69,14 @@ def test_ordinary_heads_are_taken(lines: bytes) -> None:
         HEAD + b"\r\nConnection: keep-alive, Upgrade",
         HEAD + b"\r\nConnection: close\r\nConnection: keep-alive",
         HEAD + b"\r\nHost: y",
+        HEAD + b"\r\nAuthorization: a\r\nAuthorization: a",
+        HEAD + b"\r\nAuthorization: a\r\nauthorization: b",
+        HEAD + b"\r\nAUTHORIZATION: a",
+        HEAD + b"\r\nAuthorization : a",
+        HEAD + b"\r\nAuthorization: a\r\n b",
+        HEAD + b"\r\nAuthorization: a\nX: b",
+        HEAD + b"\r\nAuthorization: \x00",
+        HEAD + b"\r\nAuthorization: " + b"a" * HEAD_BYTES,
         HEAD + b"\r\nX: y\r\nx: y",
         HEAD.replace(b"\r\nHost: x", b""),
         HEAD + b"\r\nAccept: a/b\r\nAccept: application/msgpack",
@@ -119,6 +127,21 @@ def test_remembered_heads_are_bounded() -> None:
     for number in range(3 * REMEMBERED_HEADS):
         assert heads.learn(HEAD + b"\r\nX: %d" % number + END) is not None
         assert len(heads.known) <= REMEMBERED_HEADS
+
+
+def test_a_token_crowds_out_no_heads() -> None:
+    """Heads that differ in their Authorization alone are one to remember; each keeps its own."""
+    heads = Heads()
+    for number in range(3 * REMEMBERED_HEADS):
+        name = (b"Authorization", b"authorization")[number % 2]
+        found = heads.learn(HEAD + b"\r\n%b: \tBearer %d " % (name, number) + END)
+        assert found is not None
+        assert found.authorization == b"Bearer %d" % number
+        assert found.length == 19
+    assert list(heads.known) == [HEAD + END]
+    alone = heads.learn(HEAD + END)
+    assert alone is not None
+    assert alone.authorization is None
 
 
 def test_heads_about_switches_crowd_out_no_others() -> None:
@@ -224,6 +247,8 @@ PIECES = (
     b"Host: z\r\n",
     b" folded\r\n",
     b"X-A: b\r\n",
+    b"Authorization: Bearer y\r\n",
+    b"authorization:\t z \r\n",
     b"HTTP/1.0",
     b"GET / HTTP/1.1\r\n\r\n",
     HEAD + b"\r\n\r\n" + BODY,
@@ -256,10 +281,11 @@ async def test_fuzzed_streams_are_declined_or_read_as_aiohttp_reads_them() -> No
     source = random.Random(8)
     loop = asyncio.get_running_loop()
     line = HEAD + b"\r\nContent-Type: application/json\r\nAccept: */*\r\nUser-Agent: t/1\r\n\r\n"
+    other = line.replace(b"User-Agent: t/1", b"Authorization: Bearer x")
     snapshot = snapshot_of(make_epoch())
     taken = 0
     for _ in range(STREAMS):
-        data = _mutate(source, line + BODY + line + BODY)
+        data = _mutate(source, line + BODY + other + BODY)
         taker, transport, answered = _feed(data, snapshot)
         if not transport.written:
             assert transport.closed or taker.data in (data, b"")
@@ -273,7 +299,15 @@ async def test_fuzzed_streams_are_declined_or_read_as_aiohttp_reads_them() -> No
         except HttpProcessingError as fault:
             raise AssertionError(f"taken, but aiohttp refuses it: {data!r}") from fault
         assert len(messages) >= len(transport.written), data
+        at = 0
         for (message, payload), written in zip(messages, transport.written, strict=False):
+            end = data.index(END, at) + len(END)
+            read = read_head(data[at:end])
+            assert read is not None
+            at = end + read.length
+            tokens = message.headers.getall("Authorization", [])
+            assert [read.authorization] * len(tokens) == [each.encode() for each in tokens], data
+            assert tokens or read.authorization is None
             assert (message.method, message.path) == ("POST", "/v1/check"), data
             assert (message.version.major, message.version.minor) == (1, 1)
             assert not message.chunked

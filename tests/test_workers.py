@@ -341,7 +341,7 @@ def test_counts_of_several_add_up() -> None:
     for turn in range(500):
         for at, worker in enumerate(workers):
             worker.count([("app", f"r{turn * (at + 1)}", "update", ""), ("app", "r", "latest", "")])
-            worker.respond(200 if turn % 2 else 503, turn / 100)
+            worker.respond(0, 200 if turn % 2 else 503, turn / 100)
             worker.lookups.timeouts += 1
             worker.refused_epochs += 1
         if turn % 7 == 0:

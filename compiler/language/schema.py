@@ -11,6 +11,7 @@ from compiler.language.app_file import APP
 from compiler.language.conditions import CONDITION
 from compiler.language.draft import ListDraft, RuleDraft, WorkspaceDraft
 from compiler.language.faults import Faults, quote
+from compiler.language.identity import IDENTITY
 from compiler.language.records import Fields, Key, Record
 from compiler.language.shapes import Either, Many, Placed, RefusalError, Table, Word
 from compiler.language.switch_file import SWITCHES
@@ -45,7 +46,7 @@ def _workspace(fields: Fields, faults: Faults) -> WorkspaceDraft:
     cdn = fields.get("cdn")
     optional: dict[str, Any] = {
         name: fields.get(name)
-        for name in ("check_after", "placeholders", "cors")
+        for name in ("check_after", "placeholders", "cors", "identity")
         if name in fields.values
     }
     rules = tuple(rule.value for rule in cdn.value) if cdn else ()
@@ -97,6 +98,7 @@ WORKSPACE = Record(
         "placeholders": Key(Many(TEXT, "ids"), "Ids that count as none, such as unknown."),
         "cors": Key(Many(ORIGIN, "origins"), "Origins whose web pages may ask."),
         "keys": Key(KEYS, "Who may sign packages; with keys, what is on offer must be signed."),
+        "identity": Key(IDENTITY, "Whose tokens say who a client is; else it says so itself."),
     },
     _workspace,
     elsewhere.IN_WORKSPACE,

@@ -10,7 +10,16 @@ from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import TypeVar
 
-from compiler.plan import App, Audience, Condition, Package, Release, Workspace, percent_text
+from compiler.plan import (
+    App,
+    Audience,
+    Condition,
+    Identity,
+    Package,
+    Release,
+    Workspace,
+    percent_text,
+)
 from compiler.publication.epoch import shown_time
 
 T = TypeVar("T")
@@ -204,6 +213,18 @@ def changed_settings(old: Workspace | None, new: Workspace) -> Iterator[Change]:
             yield Change(Kind.CHANGED, "setting", part, (f"{before or 'none'} → {text or 'none'}",))
 
 
+def _identity(identity: Identity | None) -> str:
+    if identity is None:
+        return ""
+    keys = (
+        f"{key.kid or 'a key'} ({hashlib.sha256(key.public).hexdigest()[:8]})"
+        for key in identity.keys
+    )
+    parts = [", ".join(keys), f"issuer {identity.issuer}" if identity.issuer else ""]
+    parts += [f"audience {', '.join(identity.audience)}" if identity.audience else ""]
+    return "; ".join(filter(None, (*parts, f"device {identity.device}")))
+
+
 def _settings(workspace: Workspace) -> dict[str, str]:
     return {
         "workspace": workspace.name,
@@ -215,5 +236,6 @@ def _settings(workspace: Workspace) -> dict[str, str]:
         ),
         "placeholders": ", ".join(sorted(workspace.placeholders)),
         "cors": ", ".join(workspace.cors),
+        "identity": _identity(workspace.identity),
         "keys": ", ".join(f"{key.name} ({key.id[:8]})" for key in workspace.keys),
     }

@@ -17,12 +17,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import identities
 from epochs import make_epoch
 from gateway.hashing import id_hash, id_seed
 from in_process import FixedLookup, serving, snapshot_of
 
-EXAMPLES = 3_000 if "TIDEGATE_SOAK" in os.environ else 150
+EXAMPLES = 3_000 if "TIDEGATE_SOAK" in os.environ else 100
 MADE = make_epoch(staff=tuple(f"u-{n}" for n in range(50)), switches=True)
+TOLD = make_epoch(
+    staff=tuple(f"u-{n}" for n in range(50)), switches=True, identity=identities.settings()
+)
 APP = next(iter(snapshot_of(MADE).contents["programs"]))
 MEMBERS = {id_hash(f"u-{n}", id_seed("demo", "user")): 1 for n in range(50)}
 
@@ -45,6 +49,9 @@ JSON = orjson.dumps(_check("nobody"))
 REPORT = orjson.dumps({"reports": [{"app": APP, "release": "stable", "event": "failed"}, {}]})
 PACKED = "Content-Type: application/msgpack"
 WANTS = "Accept: application/msgpack"
+MEMBER = "Authorization: " + identities.bearer(sub="u-7").decode()
+STRANGER = "authorization:" + identities.bearer(sub="nobody").decode()
+EXPIRED = "Authorization: " + identities.bearer(sub="u-7", exp=0).decode()
 CHUNKED = b"POST /v1/check HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
 REQUESTS: dict[str, bytes] = {
     "quick": _post(JSON),
@@ -93,6 +100,18 @@ REQUESTS: dict[str, bytes] = {
     "switches, options": b"OPTIONS /ofrep/v1/evaluate/flags HTTP/1.1\r\nHost: x\r\n\r\n",
     "switches, get": b"GET /ofrep/v1/evaluate/flags/a HTTP/1.1\r\nHost: x\r\n\r\n",
     "switches, elsewhere": _post(b"{}", first="POST /ofrep/v1/configuration HTTP/1.1"),
+    "token": _post(JSON, STRANGER),
+    "member by token": _post(JSON, MEMBER),
+    "another's token": _post(orjson.dumps(_check("u-8")), STRANGER),
+    "expired token": _post(orjson.dumps(_check("u-7")), EXPIRED),
+    "no token": _post(orjson.dumps(_check("u-7")), "Authorization: Basic dTpw"),
+    "two tokens": _post(JSON, MEMBER, MEMBER),
+    "token, packed": _post(msgpack.packb(_check("u")), MEMBER, PACKED, WANTS),
+    "token, get": f"GET /v1/check/{APP}?user=u HTTP/1.1\r\nHost: x\r\n{MEMBER}\r\n\r\n".encode(),
+    "token, report": _post(REPORT, MEMBER, first="POST /v1/report HTTP/1.1"),
+    "switch by token": _flags("/new-home", MEMBER, targetingKey="d-1"),
+    "switches by token": _flags("", MEMBER, targetingKey="d-1"),
+    "switches by another token": _flags("", STRANGER, targetingKey="d-1"),
     "close": _post(JSON, "Connection: close"),
     "member, close": _post(orjson.dumps(_check("u-5")), "Connection: close"),
 }
@@ -126,11 +145,16 @@ def runner() -> Iterator[asyncio.Runner]:
         yield found
 
 
-@pytest.fixture(scope="module")
-def servers(runner: asyncio.Runner) -> Iterator[tuple[FixedLookup, int, int]]:
-    """Serve one epoch with the quick path in front and without; give the look-up and the ports."""
+@pytest.fixture(scope="module", params=[MADE, TOLD], ids=["claims", "tokens"])
+def servers(
+    runner: asyncio.Runner, request: pytest.FixtureRequest
+) -> Iterator[tuple[FixedLookup, int, int]]:
+    """Serve one epoch with the quick path in front and without; give the look-up and the ports.
+
+    Once of a workspace that believes what clients say, once of one that wants tokens.
+    """
     lookup = FixedLookup(MEMBERS)
-    snapshot = snapshot_of(MADE)
+    snapshot = snapshot_of(request.param)
     stack = AsyncExitStack()
 
     async def start() -> tuple[FixedLookup, int, int]:
@@ -170,15 +194,18 @@ def test_every_path_answers_alike_and_in_order(
     assert one.count(b"HTTP/1.1 ") >= 1
 
 
-async def test_an_ordinary_check_stays_on_the_quick_path() -> None:
+@pytest.mark.parametrize("told", [False, True])
+async def test_an_ordinary_check_stays_on_the_quick_path(told: bool) -> None:
     """No check that phones send is handed to aiohttp, which would cost three times as much."""
     names = (
         *("quick", "member", "another member", "batch", "packed", "packed member", "dry run"),
         *("check with switches", "switches alone", "one switch", "one switch of a member"),
         *("all switches", "all switches of a member", "changed"),
+        *("token", "member by token", "another's token", "expired token", "no token"),
+        *("token, packed", "switch by token", "switches by token"),
     )
     lookup = FixedLookup(masks=MEMBERS)
-    async with serving(snapshot_of(MADE), lookup=lookup, quick=True) as served:
+    async with serving(snapshot_of(TOLD if told else MADE), lookup=lookup, quick=True) as served:
         reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
         writer.write(b"".join(REQUESTS[name] for name in names))
         for _ in names:
