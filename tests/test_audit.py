@@ -60,8 +60,10 @@ class Shop(Workplace):
             with pytest.raises(SystemExit) as ended:
                 cli.main()
         gc.set_threshold(*thresholds)
-        assert ended.value.code == code, f"{arguments}: {told.getvalue()}{said.getvalue()}"
-        return Ran(code or 0, told.getvalue(), said.getvalue())
+        assert code is None or ended.value.code == code, (
+            f"{arguments}: {told.getvalue()}{said.getvalue()}"
+        )
+        return Ran(int(ended.value.code or 0), told.getvalue(), said.getvalue())
 
 
 def lay(place: Workplace, files: dict[str, str]) -> None:
