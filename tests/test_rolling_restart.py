@@ -110,7 +110,7 @@ def gateways(server: RedisServer, tmp_path: Path) -> Iterator[list[Gateway]]:
 
 def answered_by(gateway: Gateway) -> int:
     """Tell how many answers a gateway has given since its start."""
-    with urllib.request.urlopen(f"{gateway.admin_url}/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"{gateway.admin_url}/metrics", timeout=30) as answer:
         text = answer.read().decode()
     found = re.search(r"^tidegate_http_seconds_count (\d+)", text, re.MULTILINE)
     return int(found[1]) if found else 0
