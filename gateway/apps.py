@@ -38,7 +38,7 @@ class Source:
 
     def release(self, rank: int) -> tuple[layout.ReleaseEntry, layout.PackageEntry]:
         """Give the release of this rank and its package."""
-        data = layout.decode_again(self.blob)
+        data = layout.decode_again(layout.Program, self.blob)
         release = data["releases"][rank]
         return release, data["packages"][release["package"]]
 

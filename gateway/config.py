@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+from gateway.cores import cores
 from gateway.errors import TidegateError
 from gateway.link import Address, parse_url
 from gateway.signing import PublicKey, parse_trusted_keys
@@ -270,9 +271,7 @@ def _secret(text: str) -> str | None:
 
 def _workers(text: str) -> int:
     if text == "auto":
-        if hasattr(os, "sched_getaffinity"):
-            return min(len(os.sched_getaffinity(0)), MAX_WORKERS)
-        return min(os.cpu_count() or 1, MAX_WORKERS)
+        return min(cores(), MAX_WORKERS)
     try:
         return _count(1, MAX_WORKERS)(text)
     except ValueError as fault:

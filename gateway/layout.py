@@ -63,12 +63,15 @@ Sets (M): three columns of little-endian 32-bit numbers. `numbers` holds the set
 The set of number numbers[i] is on the lists of members[ends[i-1]:ends[i]] (from 0 for the first),
 ascending and never none. So s sets of m members in all take 4 * (2 * s + m) bytes.
 
-Compatibility: a reader refuses another version (the magic's digit and the version byte are one
-number). Changed fields or hashes make a new one; a gateway reads it and the one before (not 1).
+Compatibility: changed fields or hashes make a new version (the magic's digit and the version byte
+are one number). A reader takes its own and the one before (1 was never released), refuses others.
+_UPGRADES makes of an older map one of today's: nothing but this module sees older ones. Signed and
+Epoch never change: they are the history.
 """
 
 import hashlib
 import struct
+from collections.abc import Callable
 from typing import Any, TypedDict, cast
 
 import msgpack
@@ -359,7 +362,7 @@ class Membership(TypedDict):
 
 
 class Contents(TypedDict):
-    """What an epoch publishes; equal plans and overrides give equal contents."""
+    """What an epoch publishes: equal for equal plans. `format` is that of the oldest blob in it."""
 
     format: int
     settings: bytes
@@ -472,6 +475,9 @@ _KINDS: dict[type, bytes] = {
 }
 _SHARD = b"H"
 
+_UPGRADES: dict[type, Callable[[Any], Any]] = {}
+"""By shape: makes of a decoded map of the version before one of FORMAT. Others did not change."""
+
 
 def digest_of(blob: Blob) -> bytes:
     """Name a blob: its SHA-256."""
@@ -491,12 +497,12 @@ def encode(shape: type, value: Any) -> bytes:
 
 def decode(shape: type, blob: Blob) -> Any:
     """Decode a framed blob to a map of the shape (a TypedDict above). Raises FormatError."""
-    return unpack_map(shape, _unframe(_KINDS[shape], blob))
+    return unpack_map(shape, _unframe(_KINDS[shape], blob), blob[5])
 
 
-def decode_again(blob: Blob) -> Any:
+def decode_again(shape: type, blob: Blob) -> Any:
     """Decode a framed blob that `decode` took before: without a look at its shape."""
-    return msgpack.unpackb(memoryview(blob)[_HEAD.size :])
+    return _brought_forward(shape, msgpack.unpackb(memoryview(blob)[_HEAD.size :]), blob[5])
 
 
 def pack_map(value: Any) -> bytes:
@@ -504,14 +510,20 @@ def pack_map(value: Any) -> bytes:
     return cast("bytes", msgpack.packb(_sorted(value)))
 
 
-def unpack_map(shape: type, payload: Blob) -> Any:
-    """Read a MessagePack map and hold it to its shape. Raises FormatError."""
+def unpack_map(shape: type, payload: Blob, version: int = FORMAT) -> Any:
+    """Read a MessagePack map of a version and hold it to its shape of today. Raises FormatError."""
     try:
-        value = msgpack.unpackb(payload)
-    except (ValueError, msgpack.UnpackException, RecursionError) as fault:
-        raise FormatError(f"{shape.__name__} is not MessagePack: {fault}") from None
+        value = _brought_forward(shape, msgpack.unpackb(payload), version)
+    except (ValueError, LookupError, TypeError, msgpack.UnpackException, RecursionError) as fault:
+        raise FormatError(
+            f"{shape.__name__} is not MessagePack of format {version}: {fault!r}"
+        ) from None
     hold(value, shape)
     return value
+
+
+def _brought_forward(shape: type, value: Any, version: int) -> Any:
+    return value if version == FORMAT or shape not in _UPGRADES else _UPGRADES[shape](value)
 
 
 def _frame(kind: bytes, payload: bytes) -> bytes:
@@ -523,7 +535,7 @@ def _unframe(kind: bytes, blob: Blob) -> memoryview:
     if len(blob) < _HEAD.size:
         raise FormatError(f"a blob of {len(blob)} bytes is cut short: its head alone takes 16")
     magic, found, version, zero, checksum = _HEAD.unpack_from(blob)
-    if magic[:3] != _MAGIC[:3] or zero or (version == FORMAT and magic != _MAGIC):
+    if magic[:3] != _MAGIC[:3] or zero or (version in FORMATS and magic != b"TGD%d" % version):
         raise FormatError(f"this is no Tidegate blob: it does not start with {_MAGIC.decode()}")
     if version not in FORMATS:
         raise OtherFormatError(f"it is in data format {version}, and {FORMATS_READ}")

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gateway import layout, snapshot
-from gateway.errors import FormatError, StoreError
+from gateway.errors import FormatError, OtherFormatError, StoreError
 from gateway.signing import PublicKey
 from gateway.verify import verify_epoch
 
@@ -109,5 +109,9 @@ class Loading:
         else:
             self._contents = layout.decode(layout.Contents, self.blobs[self.epoch["contents"]])
             if self._contents["format"] not in layout.FORMATS:
-                raise FormatError(f"the contents are in data format {self._contents['format']}")
+                raise OtherFormatError(
+                    f"epoch {self.epoch['number']} has contents in data format "
+                    f"{self._contents['format']}, and {layout.FORMATS_READ}: push the plan anew "
+                    "with the Tidegate before this one"
+                )
             self._needed = snapshot.needed(self._contents)

@@ -236,7 +236,7 @@ class Connection:
             self._watch(HALF_SENT_SECONDS)
         self._kept = data
 
-    def _take(self, head: Head, data: bytes, stop: int) -> bool:  # noqa: PLR0911, PLR0912 - many ends
+    def _take(self, head: Head, data: bytes, stop: int) -> bool:  # noqa: C901, PLR0911 - many ends
         """Answer the request that ends at `stop`, or let it wait for Redis.
 
         False when nothing behind it is for us: `data` was handed over, or the connection closes.

@@ -22,8 +22,10 @@ DOWN_MS = 500
 class Fleet:
     """Servers of which one may be lost; `url` is what gateways and commands are told."""
 
-    def __init__(self, url: str, servers: Sequence[RedisServer]) -> None:
+    def __init__(self, url: str, servers: Sequence[RedisServer], replicas: int = 0) -> None:
+        """Each primary has so many `replicas`."""
         self.url = url
+        self._replicas = replicas
         self.servers = list(servers)
         self.calm: Callable[[], bool] = lambda: True
         """Whether those who promote see nothing wrong."""
@@ -62,8 +64,11 @@ class Fleet:
         wait_until(promoted, "another server is promoted", 30)
         return lost, time.monotonic() - begin
 
-    def settle(self, replicas: int) -> None:
-        """Wait until every primary has so many replicas, and these have all that it has."""
+    def settle(self) -> None:
+        """Wait until every primary has its replicas, and each of them has all that it has.
+
+        One that lags may be promoted: Sentinels and Clusters look at what it had seconds ago.
+        """
 
         def settled() -> bool:
             for server in self.servers:
@@ -71,7 +76,7 @@ class Fleet:
                     told: Any = client.info("replication")
                 if told["role"] == "master":
                     offset = told["master_repl_offset"]
-                    states = [told.get(f"slave{at}") for at in range(replicas)]
+                    states = [told.get(f"slave{at}") for at in range(self._replicas)]
                     if not all(
                         each and each["state"] == "online" and each["offset"] >= offset
                         for each in states
@@ -105,9 +110,9 @@ def sentinel_fleet(folder: Path, arguments: Sequence[str] = ()) -> Iterator[Flee
 
         wait_until(all_known, "the Sentinels know each other and the replicas", 30)
         hosts = ",".join(f"127.0.0.1:{port}" for port in ports)
-        fleet = Fleet(f"redis+sentinel://{hosts}/{SERVICE}", servers)
+        fleet = Fleet(f"redis+sentinel://{hosts}/{SERVICE}", servers, 2)
         fleet.calm = lambda: all(_sees_nothing_wrong(port) for port in ports)
-        fleet.settle(2)
+        fleet.settle()
         yield fleet
 
 
@@ -176,8 +181,8 @@ def cluster_fleet(folder: Path, arguments: Sequence[str] = ()) -> Iterator[Fleet
             told: Any = clients[at - 3].execute_command("CLUSTER", "MYID")
             clients[at].execute_command("CLUSTER", "REPLICATE", told)
         hosts = ",".join(f"127.0.0.1:{server.port}" for server in servers)
-        fleet = Fleet(f"redis+cluster://{hosts}", servers)
-        fleet.settle(1)
+        fleet = Fleet(f"redis+cluster://{hosts}", servers, 1)
+        fleet.settle()
         wait_until(lambda: _seen_replicas(clients[0]) == 3, "every replica is known", 30)
         yield fleet
 

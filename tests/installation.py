@@ -6,6 +6,7 @@ Packages are linked from the environment that runs the tests, so that nothing is
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from importlib.metadata import distributions
@@ -60,11 +61,16 @@ def install(folder: Path, version: str) -> Path:
 class Installed(Gateway):
     """A gateway of two workers, run by its own Python from a folder of its own."""
 
-    def __init__(self, folder: Path, redis_url: str, python: Path) -> None:
+    def __init__(self, folder: Path, redis_url: str, python: Path, **environment: str) -> None:
         """`python` has what an installation has."""
-        super().__init__(folder, redis_url, WORKERS="2")
+        super().__init__(folder, redis_url, WORKERS="2", **environment)
         self._python = python
         self._folder = folder
+
+    def reload(self) -> None:
+        """Send what `systemctl reload` sends."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGHUP)
 
     def start(self) -> None:
         """Start it as an image or a unit does."""
@@ -80,8 +86,3 @@ class Installed(Gateway):
         serving = wait_until(self._serving, f"the gateway serves; see {self.log}")
         self.url = f"http://{serving['clients']}"
         self.admin_url = f"http://{serving['admin']}"
-
-    def reload(self) -> None:
-        """Send what `systemctl reload` sends."""
-        assert self._process is not None
-        self._process.send_signal(1)

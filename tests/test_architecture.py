@@ -36,8 +36,8 @@ FORMAT = {
     "gateway.verify",
     "gateway.version",
 }
-# Redis by URL, and the store by URL, are I/O, but the same for both sides.
-SHARED = FORMAT | {"gateway.link", "gateway.store_place", "gateway"}
+# Redis by URL, the store by URL, and what cores there are, are I/O, but the same for both sides.
+SHARED = FORMAT | {"gateway.cores", "gateway.link", "gateway.store_place", "gateway"}
 PURE = FORMAT | {"compiler.plan", "compiler.reference", "compiler.lowering", "compiler.image"}
 PURE |= {"gateway.ofrep", "compiler.switches", "compiler.splits", "compiler.switch_reference"}
 PURE |= {"compiler.overrides", "gateway.claims"}

@@ -37,7 +37,7 @@ def stored(workshop: Workshop) -> set[bytes]:
 
 
 def test_the_store_keeps_exactly_the_newest_epochs(workshop: Workshop) -> None:
-    """What the newest epochs need stays, everything else goes."""
+    """What the newest epochs need stays, and the signed record of each before; nothing else."""
     pushed = [workshop.push(numbered(at)) for at in range(4)]
     found = collected(workshop)
     assert (found.epochs, found.oldest) == (2, 3)
@@ -45,7 +45,8 @@ def test_the_store_keeps_exactly_the_newest_epochs(workshop: Workshop) -> None:
     for each in pushed[2:]:
         assert_stored(workshop.store, each.digest)
     before = read_publication(live.epoch["previous"], workshop.store.get_blob)
-    assert stored(workshop) == stored_digests(live) | stored_digests(before)
+    records = {each.digest for each in pushed[:2]}
+    assert stored(workshop) == stored_digests(live) | stored_digests(before) | records
     assert collected(workshop) == Collected(2, 3, 0, 0, 0)  # nothing is left to do
 
 
@@ -71,11 +72,13 @@ def test_what_a_gateway_serves_stays(workshop: Workshop) -> None:
     workshop.announce("gw-1", old.number, old.digest)
     collected(workshop, keep=1)
     assert_stored(workshop.store, old.digest)
+    kept = read_publication(old.digest, workshop.store.get_blob)
     assert buckets <= workshop.redis_keys("bucket")
     assert workshop.link.exists(KEYS.blob(old.digest))
     workshop.link.delete(KEYS.gateway("gw-1"))
     collected(workshop, keep=1)
-    assert old.digest not in stored(workshop)
+    assert kept.epoch["contents"] not in stored(workshop)
+    assert old.digest in stored(workshop)  # who, when, why, with which key
     assert not buckets & workshop.redis_keys("bucket")
 
 

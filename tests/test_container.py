@@ -182,6 +182,14 @@ def test_what_compose_mounts_is_there() -> None:
         assert service["read_only"], name
 
 
+def test_nothing_waits_for_the_first_push() -> None:
+    """All services start before there is an epoch: without one no gateway is healthy."""
+    dockerfile = DOCKERFILE.read_text()
+    assert "/health/ready" in dockerfile.partition("HEALTHCHECK")[2]
+    for name, service in COMPOSE["services"].items():
+        assert isinstance(service.get("depends_on", []), list), name
+
+
 def test_the_edge_in_a_container_has_all_its_files() -> None:
     """Whatever tidegate.conf includes or names is mounted into the container."""
     service = COMPOSE["services"]["edge"]

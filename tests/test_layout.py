@@ -360,3 +360,29 @@ def test_a_remainder_tells_the_hashes_of_a_bucket_apart(buckets: int, data: st.D
     assert (first * buckets) >> 64 == ((after - 1) * buckets) >> 64 == bucket
     assert after - first <= 1 << bucket_layout.remainder_bits(buckets)
     assert bucket_layout.remainder_bits(1) == 64
+
+
+def _renamed(program: Any) -> Any:
+    program["app"] = program.pop("name")
+    return program
+
+
+def test_the_format_before_is_brought_forward(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A blob of the version before is read as today's, through its upgrade; broken, it is refused.
+
+    Kinds without an upgrade did not change. tests/test_next_format.py shows a whole upgrade.
+    """
+    old = {name: value for name, value in PROGRAM.items() if name != "app"} | {"name": "a"}
+    before = _refold(old)
+    patches = layout._frame(b"A", layout.pack_map({"patches": {}}))
+    broken, another = _refold([]), _refold({**old, "x": 1})
+    monkeypatch.setattr(layout, "FORMAT", layout.FORMAT + 1)
+    monkeypatch.setattr(layout, "FORMATS", (layout.FORMAT - 1, layout.FORMAT))
+    monkeypatch.setattr(layout, "_UPGRADES", {layout.Program: _renamed})
+    assert layout.decode(layout.Program, before) == {**PROGRAM, "app": "a"}
+    assert layout.decode_again(layout.Program, before) == {**PROGRAM, "app": "a"}
+    assert layout.decode(layout.Patches, patches) == {"patches": {}}
+    with pytest.raises(FormatError, match="not MessagePack of format 2: TypeError"):
+        layout.decode(layout.Program, broken)
+    with pytest.raises(FormatError, match="exactly the fields"):
+        layout.decode(layout.Program, another)

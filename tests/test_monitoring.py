@@ -1,4 +1,4 @@
-"""deploy/prometheus and deploy/grafana: held to what a running gateway exposes, and to promtool."""
+"""deploy/prometheus and deploy/grafana: held to what is exposed, and to promtool."""
 
 import json
 import re
@@ -12,6 +12,7 @@ import orjson
 import pytest
 import yaml
 
+from compiler.control.counts import Counts
 from epochs import APP, make_epoch
 from processes import RedisServer, running_gateway
 from tools import DEPLOY, tool
@@ -34,8 +35,8 @@ def promtool(*arguments: str | Path, cwd: Path = DEPLOY / "prometheus") -> tuple
 
 
 @pytest.fixture(scope="module")
-def exposed(server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Run a gateway of two workers, ask it something, and give its metrics."""
+def exposed(server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
+    """Run a gateway of two workers, ask it something; give its metrics, and a controller's."""
     with server.client() as client:
         make_epoch(1, staff=("u-1",)).write(client)
     with running_gateway(tmp_path_factory.mktemp("gateway"), server.url, WORKERS="2") as gateway:
@@ -43,14 +44,15 @@ def exposed(server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> It
         urllib.request.urlopen(f"{gateway.url}/v1/check", question, timeout=30).close()
 
         with urllib.request.urlopen(f"{gateway.admin_url}/metrics", timeout=30) as answer:
-            yield answer.read().decode()
+            yield [answer.read().decode(), Counts().render().decode()]
 
 
-def test_alerts_and_dashboard_name_what_a_gateway_exposes(exposed: str) -> None:
-    """No rule and no panel asks for a metric, or a label of one, that no gateway has."""
-    samples = re.findall(r"^(\w+)(?:\{(.*)\})? \S+$", exposed, re.MULTILINE)
+def test_alerts_and_dashboard_name_what_is_exposed(exposed: list[str]) -> None:
+    """No rule and no panel asks for a metric, or a label of one, that nobody exposes."""
+    text = "".join(exposed)
+    samples = re.findall(r"^(\w+)(?:\{(.*)\})? \S+$", text, re.MULTILINE)
     names = {name for name, _ in samples}
-    names |= set(re.findall(r"^# TYPE (\w+) counter$", exposed, re.MULTILINE))  # none yet
+    names |= set(re.findall(r"^# TYPE (\w+) counter$", text, re.MULTILINE))  # none yet
     texts = [*EXPRESSIONS, *(alert["expr"] for alert in ALERTS)]
     asked = {name for text in texts for name in NAME.findall(text)}
     assert asked <= names
@@ -66,12 +68,14 @@ def test_alerts_and_dashboard_name_what_a_gateway_exposes(exposed: str) -> None:
     assert {each.strip() for each in used} <= labels | later
 
 
-def test_the_metrics_are_well_formed(exposed: str) -> None:
-    """Promtool's linter finds nothing in what a gateway exposes."""
+def test_the_metrics_are_well_formed(exposed: list[str]) -> None:
+    """Promtool's linter finds nothing in what a gateway and a controller expose."""
     command = [tool("promtool", "Debian's prometheus"), "check", "metrics"]
-    done = subprocess.run(command, input=exposed, capture_output=True, text=True, check=False)
-    complaints = [line for line in done.stderr.splitlines() if line.startswith("tidegate")]
-    assert complaints == []
+    for text in exposed:
+        done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+        complaints = [line for line in done.stderr.splitlines() if line.startswith("tidegate")]
+        assert complaints == []
+        assert "error while linting" not in done.stderr
 
 
 def test_each_alert_fires_on_its_fault_alone(tmp_path: Path) -> None:
@@ -99,13 +103,44 @@ def test_each_alert_fires_on_its_fault_alone(tmp_path: Path) -> None:
 )
 def test_prometheus_takes_its_configuration(name: str, tmp_path: Path) -> None:
     """Promtool reads each configuration, with the rules beside it as they are installed."""
-    for path in (RULES, DEPLOY / "prometheus/gateways.yml", DEPLOY / name):
+    lists = (DEPLOY / f"prometheus/{each}.yml" for each in ("gateways", "controllers"))
+    for path in (RULES, *lists, DEPLOY / name):
         (tmp_path / path.name).write_text(path.read_text())
     code, said = promtool("check", "config", Path(name).name, cwd=tmp_path)
     assert code == 0, said
     assert f"{len(ALERTS)} rules found" in said
-    (job,) = yaml.safe_load((DEPLOY / name).read_text())["scrape_configs"]
-    assert job["job_name"] == "tidegate-gateway"
+    jobs = yaml.safe_load((DEPLOY / name).read_text())["scrape_configs"]
+    assert [each["job_name"] for each in jobs] == ["tidegate-gateway", "tidegate-control"]
+
+
+def test_prometheus_asks_where_they_listen() -> None:
+    """Names and ports of its jobs are those of compose.yaml, of the services, and of the units."""
+    compose = yaml.safe_load((DEPLOY / "container/compose.yaml").read_text())["services"]
+    services = {
+        each["metadata"]["name"]: each["spec"]["ports"]
+        for name in ("gateway", "control")
+        for each in yaml.safe_load_all((DEPLOY / f"kubernetes/base/{name}.yaml").read_text())
+        if each["kind"] == "Service"
+    }
+    for place in ("container/prometheus.yml", "prometheus/kubernetes.yml"):
+        jobs = yaml.safe_load((DEPLOY / place).read_text())["scrape_configs"]
+        for job, port in zip(jobs, (9080, 9081), strict=True):
+            (asked,) = job["dns_sd_configs"]
+            (name,) = asked["names"]
+            assert asked["port"] == port
+            if name in compose:
+                listens = compose[name]["environment"].get("TIDEGATE_CONTROL_LISTEN", "")
+                assert listens in ("", f"0.0.0.0:{port}")  # a gateway's image says it itself
+            else:
+                assert [each["port"] for each in services[name.split(".")[0]]] == [port]
+    units = DEPLOY / "systemd"
+    for name, unit in (
+        ("gateways", units / "gateway.env"),
+        ("controllers", units / "tidegate-control.service"),
+    ):
+        (group,) = yaml.safe_load((DEPLOY / f"prometheus/{name}.yml").read_text())
+        (target,) = group["targets"]
+        assert f"_LISTEN={target}\n" in unit.read_text()
 
 
 def test_each_alert_has_its_runbook() -> None:
@@ -128,7 +163,9 @@ def test_every_panel_asks_what_prometheus_understands(tmp_path: Path) -> None:
     rules = [
         {
             "record": f"panel:{at}",
-            "expr": text.replace("$__rate_interval", "1m").replace("$gateway", ".*"),
+            "expr": text.replace("$__rate_interval", "1m")
+            .replace("$__range", "1h")
+            .replace("$gateway", ".*"),
         }
         for at, text in enumerate(expressions)
     ]

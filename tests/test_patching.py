@@ -421,7 +421,7 @@ def test_every_command_starts_where_no_affinity_is_known() -> None:
         "del os.sched_getaffinity\n"
         "from compiler.cli import COMMANDS, register\n"
         "register(COMMANDS)\n"
-        "from compiler.cores import cores\n"
+        "from gateway.cores import cores\n"
         "assert cores() == os.cpu_count()\n"
     )
     done = subprocess.run(

@@ -23,7 +23,7 @@ def sentinels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     with fleets.sentinel_fleet(tmp_path_factory.mktemp("sentinels")) as found:
         with found.primary("k").client() as client:
             client.set("k", "v")
-        found.settle(2)
+        found.settle()
         yield found
 
 
@@ -60,7 +60,7 @@ async def test_what_a_replica_lacks_is_asked_of_the_primary(sentinels: Fleet) ->
     primary = sentinels.primary("k")
     with primary.client() as client:
         client.mset({f"k{at}": str(at) for at in range(20)})
-    sentinels.settle(2)
+    sentinels.settle()
     for server in sentinels.servers:
         if server is not primary:
             with server.client() as client:

@@ -2,8 +2,9 @@
 
 import pytest
 
+from compiler.publication.audit import Expected, verify_history
 from compiler.publication.collection import YOUNG_SECONDS, collect
-from compiler.publication.history import End, find_epoch, read_history, verify_history
+from compiler.publication.history import End, find_epoch, read_history
 from compiler.publication.live import UnreadableError
 from compiler.refusal import Refused
 from gateway import layout
@@ -57,7 +58,7 @@ def test_the_history_says_where_it_ends(workshop: Workshop) -> None:
     found = read_history(workshop.store, pushed.digest)
     assert [each.number for each in found.entries] == [NUMBER + 1]
     assert found.end is End.OTHER_FORMAT
-    verified = verify_history(workshop.store, pushed.digest, WORKSPACE)
+    verified = verify_history(workshop.store, pushed.digest, Expected(WORKSPACE))
     assert (verified.epochs, verified.end, verified.fault) == (1, End.OTHER_FORMAT, None)
     with pytest.raises(Refused, match="data format that this Tidegate does not read"):
         find_epoch(workshop.store, pushed.digest, NUMBER)
@@ -68,7 +69,7 @@ def test_a_damaged_epoch_below_is_a_break(workshop: Workshop) -> None:
     make_live(workshop, DAMAGED)
     pushed = workshop.push(ONE)
     assert read_history(workshop.store, pushed.digest).end is End.DAMAGED
-    fault = verify_history(workshop.store, pushed.digest, WORKSPACE).fault
+    fault = verify_history(workshop.store, pushed.digest, Expected(WORKSPACE)).fault
     assert fault == f"Epoch {NUMBER + 1}: the epoch before is damaged."
 
 

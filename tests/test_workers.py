@@ -93,9 +93,13 @@ def send(gateway: Gateway, signal_number: int) -> None:
 
 
 class Streams:
-    """Threads that check without a pause, on a kept connection or on a new one each time."""
+    """Threads that check, on a kept connection or on a new one each time.
 
-    def __init__(self, gateway: Gateway, *, kept: int, new: int) -> None:
+    After each answer they pause for so many seconds.
+    """
+
+    def __init__(self, gateway: Gateway, *, kept: int, new: int, pause: float = 0.0) -> None:
+        self._pause = pause
         self._host = gateway.url.removeprefix("http://")
         self._stop = threading.Event()
         kinds = [True] * kept + [False] * new
@@ -111,6 +115,10 @@ class Streams:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.finish()
+
+    def finish(self) -> None:
+        """Stop asking."""
         self._stop.set()
         for thread in self._threads:
             thread.join()
@@ -136,6 +144,8 @@ class Streams:
                     self.failures.append(repr(fault))
             if not keep:
                 connection.close()
+            if self._pause:
+                self._stop.wait(self._pause)
         connection.close()
 
 

@@ -16,7 +16,6 @@ from compiler.commands.counts import DAYS, Days
 from compiler.commands.identities import IdentityFiles, identities_for
 from compiler.commands.naming import app_of_file
 from compiler.commands.session import AsJson, RedisUrl, StorePlace, open_session
-from compiler.cores import cores
 from compiler.diagnostic import PlanError
 from compiler.language.reading import WORKSPACE_FILE, read_folder
 from compiler.patching.census import (
@@ -42,6 +41,7 @@ from compiler.patching.selection import (
 )
 from compiler.plan import App, Plan
 from compiler.storage.store import Digest, Store, open_store
+from gateway.cores import cores
 from gateway.errors import StoreError
 
 _AWAY = 4

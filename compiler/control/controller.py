@@ -94,11 +94,10 @@ class Controller:
         """
         self._keep_filled()
         self._follow()
-        if self._live is None:
-            return
-        self._watch(self._live)
-        self._settle(self._live)
-        self._freeze(self._live)
+        if self._live is not None:
+            self._watch(self._live)
+            self._settle(self._live)
+            self._freeze(self._live)
         self._counts.last_look.set(time.time())
 
     def _settle(self, live: Publication) -> None:

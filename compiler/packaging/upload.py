@@ -23,7 +23,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from compiler.cores import cores
 from compiler.packaging.encryption import encryption_member, encryption_of, is_for
 from compiler.packaging.forms import COMPRESSIONS, MadeForm, identity_form, make_form
 from compiler.packaging.meter import Meter
@@ -50,6 +49,7 @@ from compiler.plan import Encryption, Form, Recipient
 from compiler.progress import Progress, quiet
 from compiler.storage.parallel import in_parallel
 from compiler.storage.store import Digest, Store
+from gateway.cores import cores
 from gateway.errors import StoreError
 from gateway.version import PLAN_PARTS, parse_version
 

@@ -1,8 +1,8 @@
 """`tidegate gc`: blobs that no kept epoch needs are deleted, from the store and from Redis.
 
     the store keeps   the newest epochs of the chain, every epoch that a gateway says it serves,
-                      the lists that were imported, and whatever is younger than an hour (a push
-                      may be on its way)
+                      the signed record of each epoch before (some 500 bytes), the lists that were
+                      imported, and whatever is younger than an hour (a push may be on its way)
     Redis keeps       the live epoch, the one before it, and those that gateways say they serve
 
 A push may still need what is deleted here: old garbage that its image happens to hold again. So
@@ -128,16 +128,18 @@ class _Collection:
 
     def _mark(self, live: Publication) -> _Kept:
         chain: list[Link] = []
+        records: set[bytes] = set()
         oldest = oldest_kept(self.store)
-        for found in walk(self.store, live.digest):
+        for found in walk(self.store, live.digest, records=True):
             if isinstance(found, End):
-                if found is End.OTHER_FORMAT:  # of no use to anybody, and not known to be whole
+                if found is End.OTHER_FORMAT and not records:  # of no use, nor known to be whole
                     oldest = max(oldest, chain[-1].number)
                 break  # also where the chain is broken: that is not ours to hide
-            if len(chain) == self.keep:
+            if len(chain) < self.keep and found.number >= oldest:
+                chain.append(found)
+            else:
+                records.add(found.digest)
                 oldest = max(oldest, chain[-1].number)
-                break
-            chain.append(found)
         announced = {each.digest for each in running_gateways(self.mirror, self.now)} - {b""}
         epochs = {link.digest: self._read(link.digest) for link in chain}
         for digest in announced - epochs.keys():
@@ -150,7 +152,7 @@ class _Collection:
             each for found in mirrored for each in bucket_digests(found, self.store.get_blob)
         }
         stored = {each for found in epochs.values() for each in stored_digests(found)}
-        stored.update(self._imported_lists())
+        stored.update(records, self._imported_lists())
         return _Kept(
             live, oldest, frozenset(epochs), frozenset(stored), frozenset(blobs), frozenset(buckets)
         )

@@ -2,27 +2,24 @@
 
     collected    the store's object with the number of the oldest epoch that `gc` has kept
 
-What lies before that number was collected, and a chain that ends there is whole; one that ends
-anywhere else is broken.
+Before that number `gc` has kept the signed records alone (the E blobs: who, when, why, with which
+key), so that the chain goes back to the first epoch. Where an older `gc` took those too, a chain
+that ends there is whole; one that ends anywhere else is broken.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from compiler.progress import Progress, quiet
 from compiler.publication.difference import Difference, compare, summary
-from compiler.publication.epoch import Publication, read_epoch, read_publication, stored_digests
-from compiler.publication.mirror import batches
+from compiler.publication.epoch import Publication, read_epoch, read_publication
 from compiler.refusal import Refused
 from compiler.storage.store import Store
 from gateway import layout
 from gateway.errors import FormatError, OtherFormatError, StoreError
-from gateway.signing import PublicKey, key_id, verify
+from gateway.signing import key_id
 
 COLLECTED = "collected"
-
-_BLOBS_AT_ONCE = 256
 
 
 class End(Enum):
@@ -54,7 +51,7 @@ class Link:
 class Entry:
     """One line of the history; `time` in Unix seconds, `difference` against the one before it.
 
-    `difference` is None when it was not asked for, and when that epoch was collected.
+    `difference` is None when it was not asked for, and when either of them was collected.
     """
 
     number: int
@@ -75,15 +72,6 @@ class History:
     end: End
 
 
-@dataclass(frozen=True, slots=True)
-class Verified:
-    """What `history verify` found: how many epochs are sound, and the first break, if any."""
-
-    epochs: int
-    end: End
-    fault: str | None
-
-
 def oldest_kept(store: Store) -> int:
     """Give the number below which epochs were collected; 1 if none was. Raises FormatError."""
     text = store.get_named(COLLECTED)
@@ -94,10 +82,11 @@ def oldest_kept(store: Store) -> int:
     return int(text)
 
 
-def walk(store: Store, digest: bytes) -> Iterator[Link | End]:
+def walk(store: Store, digest: bytes, *, records: bool = False) -> Iterator[Link | End]:
     """Give the chain from the epoch of this digest back, and last why it ends.
 
-    Raises StoreError if the first is missing, FormatError if it cannot be read.
+    With `records`, also the epochs of which `gc` has kept nothing else. Raises StoreError if the
+    first is missing, FormatError if it cannot be read.
     """
     oldest = oldest_kept(store)
     signed, epoch = read_epoch(store.get_blob(digest))
@@ -107,10 +96,11 @@ def walk(store: Store, digest: bytes) -> Iterator[Link | End]:
         if not digest:
             yield End.FIRST
             return
-        if epoch["number"] <= oldest:
+        was_collected = epoch["number"] <= oldest
+        if was_collected and not (records and store.has_blob(digest)):
             yield End.COLLECTED
             return
-        if not store.has_blob(digest):
+        if not was_collected and not store.has_blob(digest):
             yield End.LOST
             return
         try:
@@ -124,33 +114,55 @@ def walk(store: Store, digest: bytes) -> Iterator[Link | End]:
 
 
 def read_history(
-    store: Store, newest: bytes, *, limit: int | None = None, differences: bool = True
+    store: Store,
+    newest: bytes,
+    *,
+    limit: int | None = None,
+    differences: bool = True,
+    key: str = "",
 ) -> History:
     """List the epochs from `newest` (a digest) back, at most `limit` of them.
 
-    Raises StoreError and FormatError.
+    With `key` those alone that were signed by an author of this name, or by a key whose id begins
+    so. Raises StoreError and FormatError.
     """
-    links: list[Link] = []
-    end = End.LIMIT
-    for found in walk(store, newest):
-        if isinstance(found, End):
-            end = found
-        elif limit is not None and len(links) == limit:
-            # The one before the last that is shown: only for that one's difference.
-            links.append(found)
-            break
-        else:
-            links.append(found)
-    shown = links[:limit]
-    publications = _Publications(store) if differences else None
-    entries = []
-    for at, link in enumerate(shown):
-        before = links[at + 1] if at + 1 < len(links) else None
+    entries: list[Entry] = []
+    summarize = _summaries(store) if differences else None
+    after: Link | None = None
+
+    def enter(link: Link, before: Link | None) -> None:
+        if not _is_by(link, key):
+            return
         told = None
-        if publications is not None and (before is not None or not link.epoch["previous"]):
-            told = publications.summary(before, link)
+        if summarize is not None and (before is not None or not link.epoch["previous"]):
+            told = summarize(before, link)
         entries.append(_entry(link, told))
-    return History(tuple(entries), end)
+
+    for found in walk(store, newest, records=True):
+        if isinstance(found, End):
+            if after is not None:
+                enter(after, None)
+            return History(tuple(entries), found)
+        if after is not None:
+            enter(after, found)
+        after = found
+        if len(entries) == limit:
+            break
+    return History(tuple(entries), End.LIMIT)
+
+
+def _is_by(link: Link, key: str) -> bool:
+    return key == link.epoch["author"] or key_id(link.signed["key"]).startswith(key)
+
+
+def find_record(store: Store, newest: bytes, number: int) -> Link | None:
+    """Find what is recorded of epoch `number`, also where `gc` has kept nothing else of it."""
+    for found in walk(store, newest, records=True):
+        if isinstance(found, End) or found.number < number:
+            break
+        if found.number == number:
+            return found
+    return None
 
 
 def find_epoch(store: Store, newest: bytes, number: int) -> Publication:
@@ -181,92 +193,27 @@ def difference_of(store: Store, newest: bytes, first: int, second: int) -> Diffe
     return compare(before, after, store.get_blob)
 
 
-def verify_history(
-    store: Store,
-    newest: bytes,
-    workspace: str,
-    *,
-    trusted: Sequence[PublicKey] = (),
-    progress: Progress = quiet,
-) -> Verified:
-    """Check the whole chain: digests of all blobs, signatures, numbers, workspace, authors.
+def _summaries(store: Store) -> Callable[[Link | None, Link], str | None]:
+    """Give what tells the difference of two neighbours, for going down the chain.
 
-    With `trusted` keys each epoch must be signed by one of them under its own name. The first
-    break, from the newest back, ends the walk and is told in `fault`. Raises StoreError when the
-    store is away.
+    Each epoch's contents are read once. Of what was collected nothing is told.
     """
-    checked: set[bytes] = set()
-    sound, above = 0, None
-    try:
-        for found in walk(store, newest):
-            if isinstance(found, End):
-                broken = found in (End.LOST, End.DAMAGED)
-                fault = f"Epoch {above}: {found.value}." if broken else None
-                return Verified(sound, found, fault)
-            fault = _link_fault(found, above, workspace, trusted)
-            fault = fault or _blobs_fault(store, found, checked)
-            if fault is not None:
-                return Verified(sound, End.LIMIT, f"Epoch {found.number}: {fault}")
-            sound, above = sound + 1, found.number
-            progress("epochs", sound, sound)
-    except (FormatError, StoreError) as damaged:
-        where = "The newest epoch" if above is None else f"The epoch before {above}"
-        return Verified(sound, End.LIMIT, f"{where}: {damaged}")
-    raise AssertionError("a walk ends with its End")
+    last: list[Publication] = []
+    oldest = oldest_kept(store)
 
-
-def _link_fault(
-    link: Link, above: int | None, workspace: str, trusted: Sequence[PublicKey]
-) -> str | None:
-    epoch, signed = link.epoch, link.signed
-    if not verify(signed["key"], signed["signature"], layout.SIGNED_CONTEXT + signed["epoch"]):
-        return "its signature does not hold."
-    if epoch["workspace"] != workspace:
-        return f"it is of the workspace {epoch['workspace']!r}."
-    if above is not None and epoch["number"] >= above:
-        return f"its number does not fall: the one after it is {above}."
-    names = [key.name for key in trusted if key.raw == signed["key"]]
-    if trusted and not names:
-        return f"it is signed by key {key_id(signed['key'])}, which is not trusted."
-    if names and names[0] != epoch["author"]:
-        return f"it names {epoch['author']} as its author, but the key is that of {names[0]}."
-    return None
-
-
-def _blobs_fault(store: Store, link: Link, checked: set[bytes]) -> str | None:
-    """Read every blob of an epoch that was not read yet; say what is missing or damaged."""
-    try:
-        needed = stored_digests(read_publication(link.digest, store.get_blob)) - checked
-        for batch in batches(sorted(needed), _BLOBS_AT_ONCE):
-            for digest, _ in store.get_blobs(batch):
-                checked.add(digest)
-    except (FormatError, StoreError) as fault:
-        return str(fault)
-    return None
-
-
-class _Publications:
-    """Reads each epoch's contents once while the history goes down the chain."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._last: Publication | None = None
-
-    def summary(self, before: Link | None, after: Link) -> str | None:
+    def summarize(before: Link | None, after: Link) -> str | None:
+        if after.number < oldest or (before is not None and before.number < oldest):
+            return None
         try:
-            old = self._read(before) if before is not None else None
-            new = (
-                self._last
-                if self._last is not None and self._last.digest == after.digest
-                else self._read(after)
-            )
-            self._last = old
-            return summary(compare(old, new, self._store.get_blob))
+            old = read_publication(before.digest, store.get_blob) if before is not None else None
+            known = [each for each in last if each.digest == after.digest]
+            new = known[0] if known else read_publication(after.digest, store.get_blob)
+            last[:] = [] if old is None else [old]
+            return summary(compare(old, new, store.get_blob))
         except (FormatError, StoreError) as fault:
             return f"cannot be told: {fault}"
 
-    def _read(self, link: Link) -> Publication:
-        return read_publication(link.digest, self._store.get_blob)
+    return summarize
 
 
 def _entry(link: Link, difference: str | None) -> Entry:

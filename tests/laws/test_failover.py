@@ -114,7 +114,7 @@ def test_a_primary_lost_under_load(fleet: Fleet, tmp_path: Path, silent: bool) -
     settings = {"TRUSTED_KEYS": public_line(keys), "LOOKUP_TIMEOUT_MS": "300"}
     with processes.running_gateway(tmp_path / "gateway", fleet.url, **settings) as gateway:
         for number in range(ROUNDS):
-            fleet.settle(1)
+            fleet.settle()
             streams = [Stream(gateway.url, each + STREAMS * number) for each in range(STREAMS)]
             for stream in streams:
                 stream.start()

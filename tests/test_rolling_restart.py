@@ -1,0 +1,191 @@
+"""A rolling restart behind the edge of deploy/nginx: no request fails, and none counts twice.
+
+Phones keep their connections to the edge, and the edge its own to the gateways, idle for moments
+that differ; so a gateway may close one just while a request is on its way.
+"""
+
+import json
+import os
+import random
+import re
+import socket
+import struct
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, suppress
+from http.client import HTTPException
+from pathlib import Path
+from threading import Event, Lock, Thread
+from typing import Any, Self
+
+import pytest
+
+from edge import Edge, running_edge
+from epochs import APP, WORKSPACE, make_epoch
+from gateway.keys import Keys
+from processes import Gateway, RedisServer, free_port, running_gateway, wait_until
+
+SOAK = "TIDEGATE_SOAK" in os.environ
+ROUNDS = 15 if SOAK else 1
+PHONES = 12 if SOAK else 6
+DRAIN = "0.3"
+LONGEST_PAUSE = 0.6
+"""Longer than the drain, so that a connection of the edge's may be idle when its gateway goes."""
+
+REPORT = {"app": APP, "release": "stable", "event": "installed", "version": "1.0.0.1"}
+QUESTIONS = {
+    "/v1/check": json.dumps({"apps": {APP: None}, "user": "u-1"}).encode(),
+    "/v1/report": json.dumps({"device": "d-1", "reports": [REPORT]}).encode(),
+    "/ofrep/v1/evaluate/flags": json.dumps({"context": {"user": "u-1"}}).encode(),
+}
+
+
+class Phones:
+    """Phones that check, ask for switches and report, with pauses, until told to stop."""
+
+    def __init__(self, edge: Edge, count: int) -> None:
+        self.failures: list[Any] = []
+        self.answered = dict.fromkeys(QUESTIONS, 0)
+        self._edge = edge
+        self._stop = Event()
+        self._lock = Lock()
+        self._threads = [Thread(target=self._run, args=(at,)) for at in range(count)]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def more(self, count: int) -> None:
+        """Wait for so many answers more to each question."""
+        wanted = {path: so_far + count for path, so_far in self.answered.items()}
+        wait_until(
+            lambda: (
+                all(self.answered[path] >= least for path, least in wanted.items()) or self.failures
+            ),
+            f"{wanted} answers",
+            30,
+        )
+
+    def _run(self, number: int) -> None:
+        dice = random.Random(number)
+        connection = self._edge.connect()
+        headers = {"X-Forwarded-For": f"192.0.2.{number}"}
+        while not self._stop.is_set():
+            path = dice.choice(list(QUESTIONS))
+            try:
+                connection.request("POST", path, QUESTIONS[path], headers)
+                answer = connection.getresponse()
+                told = answer.status, answer.read()
+                if answer.status not in (200, 202):
+                    self.failures.append((path, told))
+            except (OSError, HTTPException) as fault:
+                self.failures.append((path, repr(fault)))
+                connection.close()
+            with self._lock:
+                self.answered[path] += 1
+            self._stop.wait(dice.choice((0.001, dice.uniform(0, LONGEST_PAUSE))))
+        connection.close()
+
+
+@pytest.fixture
+def gateways(server: RedisServer, tmp_path: Path) -> Iterator[list[Gateway]]:
+    """Run two gateways on ports of their own."""
+    with server.client() as client, ExitStack() as stack:
+        client.flushall()
+        make_epoch(1, switches=True).write(client)
+        places = [f"127.0.0.1:{free_port()}" for _ in range(2)]
+        yield [
+            stack.enter_context(
+                running_gateway(tmp_path / str(at), server.url, LISTEN=place, DRAIN_SECONDS=DRAIN)
+            )
+            for at, place in enumerate(places)
+        ]
+
+
+def answered_by(gateway: Gateway) -> int:
+    """Tell how many answers a gateway has given since its start."""
+    with urllib.request.urlopen(f"{gateway.admin_url}/metrics", timeout=30) as answer:
+        text = answer.read().decode()
+    found = re.search(r"^tidegate_http_seconds_count (\d+)", text, re.MULTILINE)
+    return int(found[1]) if found else 0
+
+
+def test_a_rolling_restart_loses_nothing(
+    gateways: list[Gateway], server: RedisServer, tmp_path: Path
+) -> None:
+    """Each gateway in turn is stopped and started; every request is answered, once."""
+    places = [each.url.removeprefix("http://") for each in gateways]
+    with running_edge(tmp_path / "nginx", places, tmp_path) as edge:
+        with Phones(edge, PHONES) as phones:
+            phones.more(5)
+            for _ in range(ROUNDS):
+                for gateway in gateways:
+                    gateway.terminate()
+                    assert gateway.wait() == 0
+                    phones.more(3)
+                    gateway.start()
+                    wait_until(lambda at=gateway: answered_by(at), "it is asked again", 30)
+        print(f"\n{2 * ROUNDS} restarts: {phones.answered}, {len(phones.failures)} failed")
+        assert phones.failures == []
+    for gateway in gateways:
+        gateway.terminate()
+        assert gateway.wait() == 0
+    with server.client() as client:
+        counted = client.hgetall(Keys(WORKSPACE).reports_of(APP))
+    assert {key: int(count) for key, count in counted.items()} == {
+        b"stable:installed": phones.answered["/v1/report"]
+    }
+
+
+class Leaving(Thread):
+    """What an edge sees of a gateway that closes an idle connection while a request comes.
+
+    Each connection is answered once; the next request on it meets a reset.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.left = 0
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.place = f"127.0.0.1:{self._server.getsockname()[1]}"
+
+    def run(self) -> None:
+        """Serve one connection after another, until the socket is closed."""
+        with suppress(OSError):
+            while True:
+                client, _ = self._server.accept()
+                client.settimeout(10)
+                client.recv(65_536)
+                client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+                if client.recv(1):
+                    self.left += 1
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                client.close()
+
+    def close(self) -> None:
+        """Accept nobody else."""
+        self._server.close()
+
+
+def test_a_connection_closed_under_a_request_costs_nothing(
+    gateways: list[Gateway], tmp_path: Path
+) -> None:
+    """What a gateway that goes has not answered is asked of the next one, whatever it is."""
+    leaving = Leaving()
+    leaving.start()
+    places = [leaving.place, gateways[0].url.removeprefix("http://")]
+    with running_edge(tmp_path / "nginx", places, tmp_path) as edge, closing(leaving):
+        for path, body in QUESTIONS.items():
+            before = leaving.left
+
+            def left(path: str = path, body: bytes = body, before: int = before) -> bool:
+                assert edge.ask("POST", path, body)[0].status in (200, 202), path
+                return leaving.left > before
+
+            wait_until(left, "a connection was closed under a request", 30)
