@@ -349,14 +349,22 @@ class Membership(TypedDict):
     packs: list[bytes]
 
 
+class Amended(TypedDict):
+    """Hashes of ids (64 bits, sorted, big-endian) that overrides put on a list or take off it."""
+
+    added: bytes
+    removed: bytes
+
+
 class Contents(TypedDict):
-    """What an epoch publishes; equal plans and overrides give equal contents."""
+    """What an epoch publishes (equal plans and overrides: the same); `amended` is by list."""
 
     format: int
     settings: bytes
     programs: dict[str, bytes]
     switches: bytes | None
     membership: Membership | None
+    amended: dict[str, Amended]
     plan: bytes
 
 

@@ -25,6 +25,7 @@ cdef class Snapshot:
     cdef Remembered _regions
     cdef bint _signs
     cdef list _exact
+    cdef dict _amended
     cdef _Heads _heads
 
     @cython.locals(entry=Entry, apps=Apps, known=dict)

@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from compiler.amendments import laid_lines
 from compiler.commands.console import counted, out, progress, say, say_json
 from compiler.commands.publishing import as_data
 from compiler.commands.session import (
@@ -20,7 +21,6 @@ from compiler.commands.session import (
     WorkspaceName,
     open_session,
 )
-from compiler.overrides import laid_line
 from compiler.publication.checkout import DIRTY
 from compiler.publication.difference import compare, shown
 from compiler.publication.epoch import read_publication
@@ -130,8 +130,8 @@ def show(
     say(f"epoch {found.number}  {found.digest.hex()}")
     say(f"by {entry['author']} at {_when(entry['time'])} UTC, commit {entry['commit'] or '-'}")
     say(f"note: {entry['note'] or '-'}")
-    for each in found.tree["overrides"]:
-        say(f"laid over the plan: {laid_line(each)}")
+    for line in laid_lines(found.tree["overrides"]):
+        say(f"laid over the plan: {line}")
     say(shown(difference, None) if difference is not None else end.value)
 
 
