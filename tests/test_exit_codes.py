@@ -38,16 +38,22 @@ def test_a_fault_has_the_code_of_its_nearest_kind(
     assert ended.value.code == code
 
 
-def test_an_emergency_imports_no_more_than_it_needs() -> None:
-    """Not what verifies packages, reads lists' files, sorts millions of ids or draws bars."""
-    command = "import sys, compiler.cli, compiler.commands.overriding; print(*sys.modules)"
+@pytest.mark.parametrize(
+    ("command", "heavy"),
+    [
+        ("overriding", {"jwt", "numpy", "pyarrow", "bsdiff4", "rich.progress", "pydantic.main"}),
+        ("enlisting", {"jwt", "pyarrow", "bsdiff4", "rich.progress", "pydantic.main"}),
+    ],
+)
+def test_an_emergency_imports_no_more_than_it_needs(command: str, heavy: set[str]) -> None:
+    """Not what verifies packages, reads lists' files, makes tables of millions, or draws bars."""
+    code = f"import sys, compiler.cli, compiler.commands.{command}; print(*sys.modules)"
     done = subprocess.run(
-        [sys.executable, "-c", command],
+        [sys.executable, "-c", code],
         cwd=processes.ROOT,
         capture_output=True,
         text=True,
         check=True,
         timeout=60,
     )
-    heavy = {"jwt", "numpy", "pyarrow", "bsdiff4", "rich.progress", "pydantic.main"}
     assert not heavy & set(done.stdout.split())
