@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from compiler.commands.console import note, progress
-from compiler.compilation import faulty_lines
 from compiler.diagnostic import PlanError, has_errors, render
 from compiler.language.words import is_name
 from compiler.lists.allowlist import ListIds, read_given, read_ids, read_stream
+from compiler.lists.faulty_lines import faulty_lines
 from compiler.plan import ListSource, Workspace
 
 _STDIN = "-"
