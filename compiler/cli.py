@@ -15,30 +15,24 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from compiler.commands.console import err
-from compiler.diagnostic import PlanError
-from compiler.key_file import KeyFileError
-from compiler.packaging.archive import PackError
-from compiler.packaging.claims import SignatureError
-from compiler.packaging.encryption import EncryptionError
-from compiler.packaging.upload_fault import UploadError, UploadRefusedError
-from compiler.refusal import Refused
-from gateway.errors import FormatError, RequestError, StoreError
+from gateway.errors import TidegateError
 
 PLAN_FAULTS, USAGE, REFUSED, AWAY, A_BUG = 1, 2, 3, 4, 70
 
-_CODES: tuple[tuple[type[Exception], int], ...] = (
-    (PlanError, PLAN_FAULTS),
-    (PackError, PLAN_FAULTS),
-    (Refused, REFUSED),
-    (UploadRefusedError, REFUSED),
-    (UploadError, USAGE),
-    (SignatureError, REFUSED),
-    (EncryptionError, REFUSED),
-    (KeyFileError, USAGE),
-    (RequestError, USAGE),
-    (StoreError, AWAY),
-    (FormatError, AWAY),
-)
+CODES = {
+    "compiler.diagnostic.PlanError": PLAN_FAULTS,
+    "compiler.packaging.members.PackError": PLAN_FAULTS,
+    "compiler.refusal.Refused": REFUSED,
+    "compiler.packaging.upload_fault.UploadRefusedError": REFUSED,
+    "compiler.packaging.upload_fault.UploadError": USAGE,
+    "compiler.packaging.claims.SignatureError": REFUSED,
+    "compiler.packaging.encryption.EncryptionError": REFUSED,
+    "compiler.key_file.KeyFileError": USAGE,
+    "gateway.errors.RequestError": USAGE,
+    "gateway.errors.StoreError": AWAY,
+    "gateway.errors.FormatError": AWAY,
+}
+"""What a fault's class means for the exit code; by name, so that only what is used is imported."""
 
 app = typer.Typer(
     help="Release mini programs and app bundles: plans in, epochs out.",
@@ -131,9 +125,10 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
-    except tuple(kind for kind, _ in _CODES) as fault:
+    except TidegateError as fault:
+        kinds = (f"{kind.__module__}.{kind.__name__}" for kind in type(fault).__mro__)
+        code = next((CODES[kind] for kind in kinds if kind in CODES), A_BUG)
         err.print(str(fault), markup=False)
-        code = next(code for kind, code in _CODES if isinstance(fault, kind))
     except UnicodeEncodeError as fault:
         err.print(f"An argument holds text that is not UTF-8: {fault.object!r:.200}.", markup=False)
         code = USAGE

@@ -1,15 +1,15 @@
 """A folder to an image: read the plan and its lists, compile; every fault of it at once."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 
 from compiler.diagnostic import Diagnostic, PlanError, error, has_errors, warning
 from compiler.image import Image, build_image
 from compiler.language.reading import Reading, read_folder
 from compiler.lists.allowlist import ListIds, read_ids
+from compiler.lists.faulty_lines import faulty_lines
 from compiler.lists.stored_list import stored_ids, stored_size
 from compiler.patching.catalogue import read_catalogue
 from compiler.plan import ListSource, Plan
@@ -19,7 +19,6 @@ from compiler.storage.store import Store
 from compiler.windows import Frozen, windows_of
 from gateway import layout
 
-_SHOWN_BYTES = 400
 _MB = 1_000_000
 
 
@@ -122,23 +121,6 @@ class _Loading:
             )
         ids = stored_ids(self._store, source)
         return error(source.span, ids) if isinstance(ids, str) else ids
-
-
-def faulty_lines(
-    folder: Path, found: Iterable[Diagnostic], known: Mapping[str, str]
-) -> Iterator[tuple[str, str]]:
-    """Give of each list's file the lines that findings name, blank ones for the others."""
-    wanted: dict[str, set[int]] = {}
-    for each in found:
-        if each.file not in known and each.line:
-            wanted.setdefault(each.file, set()).add(each.line)
-    for file, numbers in wanted.items():
-        lines = []
-        with suppress(OSError), (folder / file).open("rb") as opened:
-            for number, line in enumerate(islice(opened, max(numbers)), 1):
-                lines.append(line[:_SHOWN_BYTES] if number in numbers else b"")
-        text = b"\n".join(line.rstrip(b"\r\n") for line in lines)
-        yield file, text.decode(errors="replace")
 
 
 def compile_folder(

@@ -7,6 +7,7 @@ read, so no plan file and no list file is needed.
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+from compiler.amendments import laid_ids
 from compiler.carried_plan import read_plan
 from compiler.overrides import lay_over
 from compiler.plan import App, Plan
@@ -45,6 +46,7 @@ class Roll:
         self._names = sorted(self._lists)
         bits = {name: at for at, name in enumerate(self._names)}
         self._expressions = ExpressionLists(settings["lists"], bits)
+        self._laid = laid_ids(publication.tree["overrides"])
         self._table: MembershipTable | None = None
         membership = publication.contents["membership"]
         if membership is not None:
@@ -73,6 +75,13 @@ class Roll:
                 unknown |= ours
             else:
                 surely |= ours & self._named(found)
+            laid = {
+                name: subject in on
+                for name, (on, off) in self._laid.items()
+                if (subject in on or subject in off) and self._of(name) == kind
+            }
+            surely = surely - laid.keys() | {name for name, on in laid.items() if on}
+            unknown -= laid.keys()
         return Memberships(frozenset(surely), frozenset(unknown))
 
     def seats(self, check: Mapping[str, Any], app: App, sit: Sit) -> Seats:
@@ -101,6 +110,9 @@ class Roll:
             if subject is not None:
                 return id_hash(subject, id_seed(workspace.name, kind))
         return None
+
+    def _of(self, name: str) -> str | None:
+        return self._lists[name]["of"] if name in self._lists else None
 
     def _named(self, mask: int) -> set[str]:
         return {name for at, name in enumerate(self._names) if mask >> at & 1}

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMappin
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from compiler.amendments import amended
 from compiler.carried_plan import read_plan
 from compiler.diagnostic import Diagnostic, PlanError, error
 from compiler.lowering import lower_app, offered
-from compiler.overrides import in_order, lay_over
+from compiler.overrides import What, in_order, lay_over, place_of
 from compiler.plan import App, Identity, ListSource, Plan
 from compiler.progress import Progress, quiet
 from compiler.switches import lower_switches, switch_apps
@@ -160,6 +161,7 @@ def relay_image(
         "programs": {**contents["programs"], **programs},
         "switches": _switches(plan, settings, made),
         "membership": membership,
+        "amended": amended(plan, tree["overrides"]),
         "plan": made.keep(layout.encode(layout.Tree, tree)),
     }
     root = made.keep(layout.encode(layout.Contents, contents))
@@ -203,8 +205,12 @@ def _membership(
 
 
 def _touched(old: Sequence[layout.Override], new: Sequence[layout.Override]) -> set[str]:
-    """Name the apps whose overrides differ."""
-    return {each["app"] for each in (*old, *new) if each not in old or each not in new}
+    """Name the apps whose overrides differ, and switches."""
+    one, other = (
+        {place_of(each): each["value"] for each in side if each["what"] != What.MEMBER}
+        for side in (old, new)
+    )
+    return {place.app for place in {*one, *other} if one.get(place) != other.get(place)}
 
 
 def _assemble(
@@ -240,6 +246,7 @@ def _assemble(
         },
         "switches": _switches(plan, settings, blobs),
         "membership": membership,
+        "amended": amended(plan, tree["overrides"]),
         "plan": blobs.keep(layout.encode(layout.Tree, tree)),
     }
     root = blobs.keep(layout.encode(layout.Contents, contents))

@@ -7,6 +7,7 @@
     check_after                   seconds
     enabled       switch          true, false
     variant       switch          the variant that everybody gets, enabled or not
+    member        list  id        true, false
 
 Pure: `lay_over` is the meaning, used by image, explain and all who compare.
 """
@@ -32,6 +33,7 @@ class What(StrEnum):
     CHECK_AFTER = "check_after"
     ENABLED = "enabled"
     VARIANT = "variant"
+    MEMBER = "member"
 
 
 SWITCHED = (What.ENABLED, What.VARIANT)
@@ -72,7 +74,8 @@ def in_order(overrides: Iterable[Override]) -> list[Override]:
 def lay_over(plan: Plan, overrides: Iterable[Override]) -> Plan:
     """Give the plan with its overrides laid over it.
 
-    One of a release, version, switch or variant that the plan does not have changes nothing.
+    One of a release, version, switch or variant that the plan does not have changes nothing; a
+    plan holds no list's ids, so that those are left to amendments.py.
     Raises FormatError for what no tidegate writes.
     """
     by_app: dict[str, list[Override]] = {}
@@ -81,7 +84,7 @@ def lay_over(plan: Plan, overrides: Iterable[Override]) -> Plan:
     for each in overrides:
         if each["what"] == What.CHECK_AFTER:
             workspace = replace(workspace, check_after=_number(each))
-        else:
+        elif each["what"] != What.MEMBER:
             owners = by_switch if each["what"] in SWITCHED else by_app
             owners.setdefault(each["app"], []).append(each)
     apps = [_app(app, by_app[app.id]) if app.id in by_app else app for app in plan.apps]
@@ -156,8 +159,14 @@ def find_package(plan: Plan, app: str, key: object) -> Package | None:
     return next((each for each in found.packages if each.key == key), None) if found else None
 
 
-def said(plan: Plan, place: Place) -> str | None:
-    """Tell what a plan itself says of a value, written as an override's; None: it has no such."""
+def said(plan: Plan, place: Place, members: Collection[Place] = ()) -> str | None:
+    """Tell what a plan itself says of a value, written as an override's; None: it has no such.
+
+    `members` are those places of ids that are on the plan's lists, as no plan holds them.
+    """
+    if place.what == What.MEMBER:
+        there = any(source.name == place.app for source in plan.lists)
+        return str(place in members).lower() if there else None
     if place.what == What.CHECK_AFTER:
         return str(plan.workspace.check_after)
     if place.what == What.WITHDRAWN:
@@ -200,6 +209,8 @@ _WORDS: dict[tuple[str, str], str] = {
     (What.WITHDRAWN, "false"): "is not withdrawn",
     (What.ENABLED, "true"): "is enabled",
     (What.ENABLED, "false"): "is disabled",
+    (What.MEMBER, "true"): "is on the list",
+    (What.MEMBER, "false"): "is not on the list",
 }
 
 
@@ -247,19 +258,24 @@ class Settlement:
 
 
 def settle(
-    before: Plan | None, after: Plan, overrides: Sequence[Override], take: Collection[str] = ()
+    before: Plan | None,
+    after: Plan,
+    overrides: Sequence[Override],
+    take: Collection[str] = (),
+    members: Collection[Place] = (),
 ) -> Settlement:
     """Hold overrides against the plan that they were laid over and the one that is to come.
 
     `take` names those whose value is to be the plan's, as `named` does, or by the app's file: of
-    one name the contested ones if there are any, so that nothing else ends with them. What the
-    plans do not have is kept: a version or release may come back.
+    one name the contested ones if there are any, so that nothing else ends with them. `members`
+    are those ids that are on the lists to come. What the plans do not have is kept: a version or
+    release may come back.
     """
     kept, agreed, contested = [], [], list[Contested]()
     for each in overrides:
         place = place_of(each)
-        now = said(after, place)
-        then = now if before is None else said(before, place)
+        now = said(after, place, members)
+        then = now if before is None or each["what"] == What.MEMBER else said(before, place)
         if now == each["value"]:
             agreed.append(each)
         elif now is None or then is None or now == then:
@@ -267,20 +283,23 @@ def settle(
         else:
             contested.append(Contested(each, then, now))
     fought = [each.override for each in contested]
-    taken = []
+    taken = set[Place]()
     for name in take:
         meant = [each for each in fought if name in names_of(each, after)]
-        taken += meant or [each for each in kept if name in names_of(each, after)]
+        meant = meant or [each for each in kept if name in names_of(each, after)]
+        taken.update(map(place_of, meant))
     return Settlement(
-        tuple(each for each in kept if each not in taken),
+        tuple(each for each in kept if place_of(each) not in taken),
         tuple(agreed),
-        tuple(each for each in (*fought, *kept) if each in taken),
-        tuple(each for each in contested if each.override not in taken),
+        tuple(each for each in (*fought, *kept) if place_of(each) in taken),
+        tuple(each for each in contested if place_of(each.override) not in taken),
     )
 
 
 def names_of(override: Override, plan: Plan) -> set[str]:
-    """Give all names by which `--take-plan` may mean an override."""
+    """Give all names by which `--take-plan` may mean an override; a list's means all its ids."""
+    if override["what"] == What.MEMBER:
+        return {named(override), override["app"]}
     app = find_app(plan, override["app"])
     if app is None:  # check_after is a command, too
         return {named(override), named(override).replace("_", "-")}

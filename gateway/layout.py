@@ -361,14 +361,25 @@ class Membership(TypedDict):
     packs: list[bytes]
 
 
+class Amended(TypedDict):
+    """Hashes of ids (64 bits, sorted, big-endian) that overrides put on a list or take off it."""
+
+    added: bytes
+    removed: bytes
+
+
 class Contents(TypedDict):
-    """What an epoch publishes: equal for equal plans. `format` is that of the oldest blob in it."""
+    """What an epoch publishes: equal for equal plans and overrides.
+
+    `format` is that of its oldest blob; `amended` is by list.
+    """
 
     format: int
     settings: bytes
     programs: dict[str, bytes]
     switches: bytes | None
     membership: Membership | None
+    amended: dict[str, Amended]
     plan: bytes
 
 

@@ -28,6 +28,7 @@ cdef class Snapshot:
     cdef Remembered _regions
     cdef bint _signs
     cdef list _exact
+    cdef dict _amended
     cdef _Heads _heads
 
     cpdef str identify(self, Check check, bytes authorization, long long second)

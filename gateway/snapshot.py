@@ -23,6 +23,7 @@ from msgpack import packb
 from xxhash import xxh3_64_intdigest, xxh3_128_hexdigest
 
 from gateway import layout
+from gateway.amendments import read_amendments
 from gateway.answer import INVALID, UNKNOWN, UNSAID, Outcome, accepted, refusal
 from gateway.apps import Apps, Entry
 from gateway.cdn import Cdn
@@ -79,6 +80,7 @@ class Snapshot:
         expressions = ExpressionLists(self.settings["lists"], self.bits)
         self._expressions = expressions or None
         self._table = _membership_table(contents["membership"], blob, self.bits)
+        self._amended = read_amendments(contents["amended"], self.bits)
         # By kind of id: all lists of exact ids, whose members can only be found in the buckets.
         self._exact = [
             sum(
@@ -317,7 +319,7 @@ class Snapshot:
 
     def _masks(self, check: Check, members: Mapping[int, int | None]) -> tuple[int, int]:
         """Give the lists that surely, and that possibly, have this client."""
-        if not members and self._expressions is None:
+        if not members and self._expressions is None and not self._amended:
             return NO_LISTS
         surely = possibly = 0
         ids = (check.user, check.user_hash), (check.device, check.device_hash)
@@ -338,6 +340,10 @@ class Snapshot:
             else:
                 # A bucket knows an id by its hash alone: keep to the lists of this kind.
                 surely |= known & exact
+            if hashed in self._amended:
+                on, off = self._amended[hashed]
+                surely = surely & ~off | on
+                possibly &= ~off
         return surely, surely | possibly
 
 

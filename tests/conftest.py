@@ -7,6 +7,7 @@ import pytest
 from hypothesis import Phase, settings
 
 from compiler.publication.publisher_key import create_key
+from desks import desk  # noqa: F401 - a fixture
 from gateway.link import connect_sync, parse_url
 from processes import RedisServer, redis_server
 from publishing import Workshop

@@ -104,6 +104,7 @@ def make_epoch(
             "programs": programs,
             "switches": keep(layout.Switches, _switches(staff)) if switches else None,
             "membership": membership,
+            "amended": {},
             "plan": keep(
                 layout.Tree,
                 {

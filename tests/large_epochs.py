@@ -66,6 +66,7 @@ def large_epoch(
         "programs": programs,
         "switches": None,
         "membership": membership,
+        "amended": {},
         "plan": bytes(32),
     }
     epoch = layout.pack_map(

@@ -12,6 +12,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from compiler.amendments import of_id
 from compiler.overrides import put
 from compiler.plan import (
     App,
@@ -278,6 +279,9 @@ def overrides(plan: Plan, random: Random) -> list[Override]:
         )
         for what, name, value in random.sample(values, 8):
             found = put(found, {"what": what, "app": app, "name": name, "value": value})
+    for source in (*plan.lists, ListSource("gone", "user", file="gone.txt")):
+        for text in random.sample(IDS, 3):
+            found.append(of_id(source.name, text, on=random.random() < 0.5))
     return random.sample(found, random.randint(0, len(found)))
 
 

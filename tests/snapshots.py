@@ -13,7 +13,7 @@ import plans
 from compiler.image import build_image, relay_image
 from compiler.language.reading import read_files
 from compiler.lists.allowlist import ListIds
-from compiler.overrides import lay_over
+from compiler.overrides import What, lay_over
 from compiler.plan import Plan
 from compiler.reference import NO_SEATS, Memberships, Seats, real_id
 from compiler.windows import Frozen, freeze, window_name
@@ -33,6 +33,8 @@ class Opened:
     snapshot: Snapshot
     buckets: dict[bytes, bytes]
     frozen: dict[tuple[str, str], frozenset[tuple[str, str]]]
+    laid: dict[tuple[str, str], bool]
+    """Ids that overrides put on a list (list, id), or take off it."""
 
     def ask(
         self,
@@ -104,7 +106,10 @@ class Opened:
             subject = real_id(self.plan.workspace, phone, source.of)
             if subject is None:
                 continue
-            if source.regex:
+            if (source.name, subject) in self.laid:
+                if self.laid[source.name, subject]:
+                    surely.add(source.name)
+            elif source.regex:
                 if _EXPRESSIONS[source.name](subject):
                     surely.add(source.name)
             elif down and id_hash(subject, id_seed(self.plan.workspace.name, source.of)) in asked:
@@ -175,7 +180,12 @@ def open_plan(
         for bucket in bucket_layout.decode_pack(image.blobs[pack])
     }
     snapshot = build(b"", epoch, contents, image.blobs.__getitem__, None)
-    return Opened(plan, ids, snapshot, buckets, seated)
+    laid = {
+        (each["app"], each["name"]): each["value"] == "true"
+        for each in overrides
+        if each["what"] == What.MEMBER
+    }
+    return Opened(plan, ids, snapshot, buckets, seated, laid)
 
 
 def windows_in(plan: Plan) -> list[tuple[str, str, bool]]:

@@ -107,6 +107,7 @@ GOLDEN: dict[str, tuple[type, Any]] = {
             "programs": {"2021000000000001": D},
             "switches": D,
             "membership": {"buckets": 1, "ids": 1, "sets": D, "shards": [D], "packs": [D]},
+            "amended": {"staff": {"added": bytes(8), "removed": b""}},
             "plan": D,
         },
     ),

@@ -242,7 +242,7 @@ LISTS = "lists:\n  - {list: staff, of: user, regex: staff}\n"
                 "percent:   # slowly\n        - {at: 2026-11-23T09:00:00Z, percent: 1}\n"
                 "        - at: 2026-11-24T09:00:00Z\n          percent: 10\n"
             ),
-            "percent: 5\n",
+            "percent: 5   # slowly\n",
         ),
         (
             override("withdrawn", "1.0.0", "true"),
@@ -283,6 +283,15 @@ def test_an_override_is_written_into_the_text(
 def test_check_after_is_written_into_the_workspace(text: str, new: str) -> None:
     """Where it stands, or behind the workspace's name, also at the end of the file and in JSON."""
     assert rewritten(text, override("check_after", "", "60")) == new
+
+
+def test_a_folded_id_has_what_is_written_behind_it() -> None:
+    """A block scalar ends with its line; what is written in another way is left to people."""
+    text = "app: a\nreleases:\n- id: >-\n    r\n  audience:\n    percent: 5\n  package: 1\n"
+    found = rewritten(text, override("state", "r", "paused"))
+    assert found == text.replace("    r\n", "    r\n  state: paused\n")
+    asked = text.replace("id: >-\n    r", "? id\n  : r")
+    assert rewritten(asked, override("state", "r", "paused")) is None
 
 
 def test_json_stays_json() -> None:

@@ -1,12 +1,10 @@
 """The commands that change one value at once, and what a push, a pull and a revert do with it."""
 
-import gc
+import json
 import os
-import re
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,117 +12,17 @@ import orjson
 import pytest
 
 import processes
-from compiler import cli
 from compiler.commands.overriding import lay
 from compiler.commands.session import Session
 from compiler.overrides import What
 from compiler.publication.emergency import Wish
-from compiler.publication.publisher_key import create_key
 from compiler.refusal import Refused
-from gateway import layout
+from desks import APP, DONE, RAMP, REFUSED, USAGE, Desk
 from gateway.link import parse_url
 from gateway.request import parse_body
 from gateway.snapshot import build
 from interruption import SteppedStore, Steps
-from publishing import COFFEE, Workshop, record
-
-DONE, USAGE, REFUSED = 0, 2, 3
-RAMP = "percent: [{at: 2026-11-23T09:00:00Z, percent: 1}, {at: 2026-11-24T09:00:00Z, percent: 9}]"
-APP = f"""\
-app: {COFFEE}
-packages:
-  - version: 1
-  - {{version: 2, clients: {{android: ">=10"}}}}
-  - version: 3   # the newest
-releases:
-  - id: ramp   # watch it
-    package: 2
-    audience: {{percent: 5}}
-  - {{id: slow, package: 3, audience: {{{RAMP}}}}}
-  - {{id: staff, package: 3, audience: {{lists: [staff]}}, state: paused}}
-  - {{id: old, package: 1, audience: everyone, state: ended}}
-  - {{id: stable, package: 1, audience: everyone, when: [{{attribute: platform, in: android}}]}}
-"""
-FILES = {
-    "workspace.yaml": "workspace: demo\n",
-    "lists.yaml": "lists:\n  - {list: staff, of: user, regex: '^s'}\n",
-    "apps/coffee.yaml": APP,
-    **record("1"),
-    **record("2"),
-    **record("3"),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Ran:
-    """What a command said; `err` is what it told a person meanwhile."""
-
-    out: str
-    err: str
-
-
-@dataclass(frozen=True, slots=True)
-class Desk:
-    """An operator's desk: a plan that was pushed as epoch 1, and the commands."""
-
-    workshop: Workshop
-    folder: Path
-    run: Callable[..., Ran]
-
-    def push(self, app: str = APP, *more: str, code: int = DONE) -> Ran:
-        """Push the plan with another app file, onto what is live."""
-        (self.folder / "apps/coffee.yaml").write_text(app)
-        base = str(self.workshop.live().number)
-        return self.run("push", str(self.folder), "--base", base, *more, code=code)
-
-    def laid(self) -> list[tuple[str, str, str]]:
-        """Give what is laid over the live plan: what, name and value."""
-        overrides = self.workshop.live().tree["overrides"]
-        return [(each["what"], each["name"], each["value"]) for each in overrides]
-
-    def offered(self) -> set[str]:
-        """Name the releases that the live program offers."""
-        digest = self.workshop.live().contents["programs"][COFFEE]
-        program = layout.decode(layout.Program, self.workshop.store.get_blob(digest))
-        return {release["id"] for release in program["releases"]}
-
-
-@pytest.fixture
-def desk(
-    workshop: Workshop,
-    server: processes.RedisServer,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Iterator[Desk]:
-    """Set up a desk whose commands run in this process."""
-    create_key(tmp_path / "keys", "ann", None)
-    monkeypatch.setenv("TIDEGATE_REDIS", server.url)
-    monkeypatch.setenv("TIDEGATE_STORE", str(workshop.folder))
-    monkeypatch.setenv("TIDEGATE_WORKSPACE", "demo")
-    monkeypatch.setenv("TIDEGATE_KEY", str(tmp_path / "keys" / "ann.pem"))
-    thresholds = gc.get_threshold()
-
-    def run(*arguments: str, code: int = DONE) -> Ran:
-        monkeypatch.setattr("sys.argv", ["tidegate", *arguments])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        said = capsys.readouterr()
-        assert ended.value.code == code, said
-        return Ran(said.out, said.err)
-
-    folder = tmp_path / "plan"
-    for name, text in FILES.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    for version in "123":
-        path = re.search(r'"(files/[^"]*)"', *record(version).values())[1]  # type: ignore[index]
-        workshop.store.put_named(path, b"nine byte")
-    run("push", str(folder))
-    yield Desk(workshop, folder, run)
-    gc.set_threshold(*thresholds)
+from publishing import COFFEE, record
 
 
 def test_every_value_is_laid_and_lifted(desk: Desk) -> None:
@@ -353,6 +251,62 @@ def test_pull_writes_overrides_into_the_files(desk: Desk, tmp_path: Path) -> Non
     assert pushed.err.count("the plan says the same now") == 5
     assert desk.laid() == []
     assert desk.workshop.live().contents["programs"] == offered
+
+
+def test_pull_writes_what_can_be_written(desk: Desk) -> None:
+    """Into a clean checkout without `--force`; what nobody can write keeps nothing else back."""
+    (desk.folder / "switches.yaml").write_text(SWITCHES)
+    desk.push()
+    for line in ("set new-home on", "enable tone", "set tone cold"):
+        desk.run("switch", *line.split())
+    pulled = desk.run("pull", str(desk.folder)).out
+    assert "not written into it: new-home/variant gives everybody on" in pulled
+    assert (desk.folder / "switches.yaml").read_text() == SWITCHES.replace(
+        "default: warm, enabled: false", "default: cold, enabled: true"
+    )
+    desk.push()
+    assert desk.laid() == [("variant", "", "on")]
+    (desk.folder / "switches.yaml").write_text("# mine\n" + SWITCHES)
+    assert "differ from the epoch's: switches.yaml" in (
+        desk.run("pull", str(desk.folder), code=REFUSED).err
+    )
+
+
+def test_what_lies_over_an_app_that_is_gone_can_be_lifted(desk: Desk) -> None:
+    """By the app's id, as its file is gone; and nothing else can be laid over it."""
+    tea = "2021000000000009"
+    (desk.folder / "apps/tea.yaml").write_text(
+        f"app: {tea}\npackages: [{{version: 1}}]\nreleases:\n"
+        "  - {id: ramp, package: 1, audience: everyone}\n"
+    )
+    for name, text in record("1", tea).items():
+        (desk.folder / name).parent.mkdir(parents=True)
+        (desk.folder / name).write_text(text)
+        path = json.loads(text)["forms"][0]["path"]
+        desk.workshop.store.put_named(path, b"nine byte")
+    desk.push()
+    desk.run("pause", "tea", "ramp")
+    desk.run("withdraw", "tea", "1", "--yes")
+    (desk.folder / "apps/tea.yaml").unlink()
+    shutil.rmtree(desk.folder / "packages" / tea)
+    desk.push()
+    assert len(desk.laid()) == 2
+    assert "no release 'ramp'" in desk.run("end", tea, "ramp", code=USAGE).err
+    said = desk.run("resume", tea, "ramp").out
+    assert f"nothing is laid over {tea} ramp any more, which the plan does not have" in said
+    desk.run("reinstate", tea, "1.0")
+    assert desk.laid() == []
+
+
+def test_saying_it_again_lifts_nothing(desk: Desk) -> None:
+    """After a revert to a plan that pauses too, a pause stays for the plan that does not."""
+    desk.push(APP.replace("    package: 2\n", "    package: 2\n    state: paused\n"))
+    desk.push(APP)
+    desk.run("pause", "coffee", "ramp")
+    desk.run("revert", "2")
+    assert "that is so already" in desk.run("pause", "coffee", "ramp").out
+    assert desk.laid() == [("state", "ramp", "paused")]
+    assert "by an override, and this plan changes" in desk.push(APP, code=REFUSED).err
 
 
 def test_a_revert_keeps_overrides(desk: Desk) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from jwcrypto.jwk import JWK
 from jwcrypto.jws import JWS
@@ -82,6 +82,7 @@ def test_an_independent_library_agrees(algorithm: str) -> None:
 FLIPPED = {name: sign(CLAIMS, key).text for name, key in KEYS.items()}
 
 
+@settings(deadline=None)
 @given(st.sampled_from(ALGORITHMS), st.data())
 def test_any_other_text_is_refused(algorithm: str, data: st.DataObject) -> None:
     """A signature of which any character of any part is another is not trusted."""
@@ -91,6 +92,7 @@ def test_any_other_text_is_refused(algorithm: str, data: st.DataObject) -> None:
     assert fault_of(text[:at] + char + text[at + 1 :], KEYS[algorithm]) is not None
 
 
+@settings(deadline=None)
 @given(st.sampled_from(ALGORITHMS), st.integers(0, 2), st.data())
 def test_any_flipped_bit_is_refused(algorithm: str, part: int, data: st.DataObject) -> None:
     """A flipped bit of header, payload or signature, decoded, is refused as well."""
@@ -102,6 +104,7 @@ def test_any_flipped_bit_is_refused(algorithm: str, part: int, data: st.DataObje
     assert fault_of(".".join(parts), KEYS[algorithm]) is not None
 
 
+@settings(deadline=None)
 @given(st.integers(0, len(DATA) * 8 - 1))
 def test_any_flipped_bit_of_the_file_is_refused(at: int) -> None:
     """A signature is over the bytes: with one bit another, it is for another file."""
@@ -273,6 +276,7 @@ def test_the_forgery_itself_would_hold() -> None:
     assert len(forged(payload={"clients": {f"p{n}": ">=1" for n in range(64)}})) < MOST_CHARS
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60) | st.binary(max_size=60).map(base64url))
 def test_any_text_is_refused_with_a_sentence(text: str) -> None:
     """No text makes the reader fail in another way."""

@@ -9,16 +9,6 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
-    ProgressColumn,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
-from rich.progress import Progress as Bars
 
 from compiler.progress import Progress
 
@@ -70,21 +60,24 @@ def confirm(question: str, *, yes: bool) -> bool:
 
 def progress() -> AbstractContextManager[Progress]:
     """Show long work: bars on a terminal, a plain line now and then elsewhere."""
-    return _progress(MofNCompleteColumn())
+    return _progress("MofNCompleteColumn")
 
 
 def byte_progress() -> AbstractContextManager[Progress]:
     """Show long work on bytes, in the same way."""
-    return _progress(DownloadColumn(), TransferSpeedColumn())
+    return _progress("DownloadColumn", "TransferSpeedColumn")
 
 
 @contextmanager
-def _progress(*counts: ProgressColumn) -> Iterator[Progress]:
+def _progress(*counts: str) -> Iterator[Progress]:
     if not err.is_terminal:
         yield _lines()
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), *counts)
-    with Bars(*columns, TimeRemainingColumn(), console=err, transient=True) as bars:
+    from rich import progress as rich  # noqa: PLC0415 - where nobody looks it would only take time
+
+    columns = (rich.TextColumn("{task.description}"), rich.BarColumn())
+    numbers = (getattr(rich, each)() for each in (*counts, "TimeRemainingColumn"))
+    with rich.Progress(*columns, *numbers, console=err, transient=True) as bars:
         tasks: dict[str, Any] = {}
 
         def show(what: str, done: int, total: int) -> None:

@@ -21,7 +21,7 @@ from compiler.commands.session import (
     open_session,
 )
 from compiler.explanation import Roll, plan_of
-from compiler.overrides import laid_line
+from compiler.overrides import What, laid_line
 from compiler.plan import Release
 from compiler.publication.epoch import shown_time
 from compiler.publication.seat_records import SeatRecords
@@ -95,8 +95,10 @@ def explain(
         say_json(_as_json(live.number, wanted, verdict))
         return
     say(f"Epoch {live.number}, app {wanted}, {shown_time(second)}: {_answer(verdict)}")
+    sent = {user, device}
     for each in live.tree["overrides"]:
-        if each["app"] == wanted:
+        of_id = each["what"] == What.MEMBER
+        if (each["name"] in sent) if of_id else each["app"] == wanted:
             say(f"laid over the plan: {laid_line(each)}")
     for explanation in _by_strength(verdict):
         _show(explanation, second, explanation.release.id == verdict.release)

@@ -40,12 +40,19 @@ Wait = Annotated[
 
 
 def publish_and_wait(
-    session: Session, image: Image, *, key: str, wait: float, told: str = "", **options: Any
+    session: Session,
+    image: Image,
+    *,
+    key: str,
+    wait: float,
+    told: str = "",
+    tell: Callable[[str], None] = say,
+    **options: Any,
 ) -> None:
     """Publish an image, say what came of it, and wait until every gateway serves it.
 
-    `told` says what it changes; `options` are those of `publish`. Exits with NOT_YET_EVERYWHERE
-    when a gateway lags behind.
+    `told` says what it changes; `tell` says the result; `options` are those of `publish`. Exits
+    with NOT_YET_EVERYWHERE when a gateway lags behind.
     """
     publisher = open_key(key)
     with progress() as show:
@@ -60,11 +67,11 @@ def publish_and_wait(
             **options,
         )
     if published.already:
-        say(f"Epoch {published.number} says the same already: nothing new was published.")
+        tell(f"Epoch {published.number} says the same already: nothing new was published.")
     elif told:
-        say(f"Epoch {published.number} is live: {told}.")
+        tell(f"Epoch {published.number} is live: {told}.")
     else:
-        say(
+        tell(
             f"Epoch {published.number} is live: {counted(published.stored, 'blob')} to the "
             f"store, {counted(published.blobs, 'blob')} and "
             f"{counted(published.buckets, 'bucket')} to Redis."
@@ -78,7 +85,7 @@ def publish_and_wait(
     served = wait_for_gateways(
         session.mirror, published.number, timeout_seconds=wait, on_change=_quietly(note)
     )
-    say(served.message)
+    tell(served.message)
     if served.laggards:
         for name, why in zip(served.laggards[:REASONS], served.reasons, strict=False):
             note(f"{name}: {why or 'it does not say why; look into its log'}")

@@ -1,51 +1,38 @@
-"""`tidegate allowlist`: lists that live in the store instead of in Git."""
+"""`tidegate allowlist`: who is on a list, at once; and lists in the store instead of in Git."""
 
-import sys
 import time
-from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from functools import partial
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from compiler.commands.console import counted, note, progress, say, say_json
+from compiler.amendments import few, laid_ids
+from compiler.carried_plan import read_plan
+from compiler.commands import enlisting
+from compiler.commands.console import counted, say, say_json
+from compiler.commands.given_ids import Column, Name, Shrink, check_name, ids_of_file
 from compiler.commands.session import AsJson, StorePlace
-from compiler.compilation import faulty_lines
-from compiler.diagnostic import PlanError, has_errors, render
 from compiler.language.words import is_name
-from compiler.lists.allowlist import ListIds, read_given, read_ids, read_stream
-from compiler.lists.amendment import Amended, add_ids, remove_ids
+from compiler.lists.amendment import with_ids
 from compiler.lists.stored_list import (
-    StoredList,
-    amend_stored_list,
+    as_data,
     read_stored_list,
     replaceable_list,
     write_stored_list,
 )
-from compiler.plan import ListSource, Workspace
+from compiler.publication.epoch import read_publication
+from compiler.publication.live import stored_pointer
 from compiler.refusal import Refused
-from compiler.storage.store import open_store
+from compiler.storage.store import Store, open_store
+from gateway.layout import decode_pointer
 
 allowlist_app = typer.Typer(
-    help="Lists that are kept in the store, not in Git.", no_args_is_help=True
+    help="Allowlists: ids added or removed at once; lists kept in the store, not in Git.",
+    no_args_is_help=True,
 )
-
-_STDIN = "-"
-_LATER = "It takes effect with the next push."
-_PLACEHOLDERS = Workspace("").placeholders
-_MB = 1_000_000
-
-Name = Annotated[str, typer.Argument(help="The list's name, as in lists.yaml.")]
-Ids = Annotated[list[str] | None, typer.Argument(metavar="ID…", help="The ids, or - for stdin.")]
-From = Annotated[
-    str, typer.Option("--from", metavar="FILE", help="Text, CSV, Parquet, or - for stdin.")
-]
-Column = Annotated[str, typer.Option(help="The column of a CSV or Parquet file.")]
-Shrink = Annotated[
-    bool, typer.Option("--allow-shrink", help="Even if the list loses half of its ids.")
-]
+allowlist_app.command("add")(enlisting.add)
+allowlist_app.command("remove")(enlisting.remove)
 
 
 @allowlist_app.command("import")
@@ -64,7 +51,7 @@ def import_list(
 
     The next push of a plan that names the list (`stored: true` in lists.yaml) takes them up.
     """
-    _check_name(name)
+    check_name(name)
     if of not in ("user", "device"):
         raise typer.BadParameter(f"--of is user or device, not {of!r}.")
     place = open_store(store)
@@ -74,68 +61,16 @@ def import_list(
             f"The list {name} holds {before.of} ids, and --of says {of}. Say --of {before.of}, or "
             "import under another name."
         )
-    ids = _read(name, of, file, column)
+    ids = ids_of_file(name, of, file, column)
     written = write_stored_list(place, ids, int(time.time()), before, allow_shrink=allow_shrink)
     if as_json:
         dropped = {"duplicates": ids.duplicates, "blanks": ids.blanks}
-        say_json(_as_data(written) | dropped)
+        say_json(as_data(written) | dropped)
         return
     say(
         f"{name}: {written.count:,} {of} ids ({ids.duplicates:,} duplicates and {ids.blanks:,} "
-        f"empty lines dropped). {_LATER}"
+        f"empty lines dropped). {enlisting.LATER}"
     )
-
-
-@allowlist_app.command("add")
-def add(
-    name: Name,
-    store: StorePlace,
-    ids: Ids = None,
-    file: From = "",
-    column: Column = "",
-    as_json: AsJson = False,
-) -> None:
-    """Add ids to a stored list.
-
-    One fault in an id, and none is added. Ids that are on the list already are counted.
-    """
-    given = _given(name, ids, file, column)
-    amend = partial(add_ids, given=given.text)
-    written, amended = amend_stored_list(open_store(store), name, amend, int(time.time()))
-    if as_json:
-        say_json(_as_data(written) | {"added": amended.changed, "there_already": amended.unchanged})
-        return
-    said = f"{amended.changed:,} added, {amended.unchanged:,} there already"
-    say(_outcome(written, amended, said))
-
-
-@allowlist_app.command("remove")
-def remove(
-    name: Name,
-    store: StorePlace,
-    ids: Ids = None,
-    file: From = "",
-    column: Column = "",
-    allow_shrink: Shrink = False,
-    as_json: AsJson = False,
-) -> None:
-    """Remove ids from a stored list.
-
-    One fault in an id, and none is removed. Ids that are not on the list are counted.
-    """
-    given = _given(name, ids, file, column)
-    written, amended = amend_stored_list(
-        open_store(store),
-        name,
-        partial(remove_ids, given=given.text),
-        int(time.time()),
-        allow_shrink=allow_shrink,
-    )
-    if as_json:
-        say_json(_as_data(written) | {"removed": amended.changed, "not_there": amended.unchanged})
-        return
-    said = f"{amended.changed:,} removed, {amended.unchanged:,} not on it"
-    say(_outcome(written, amended, said))
 
 
 @allowlist_app.command("show")
@@ -145,87 +80,70 @@ def show_list(
     ids: Annotated[bool, typer.Option("--ids", help="Print the ids themselves.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show a stored list, or its ids.
+    """Show a list, or its ids.
 
-    How many ids it has, of which kind, and since when.
+    Of a stored list how many ids it has in the store, of which kind, and since when; of a list of
+    the newest epoch how many it has there, and which overrides lay over it. The ids are those in
+    the store, or else of the epoch with what lies over them.
     """
     place = open_store(store, create=False)
-    found = read_stored_list(place, name) if is_name(name) else None
-    if found is None:
-        raise Refused(f"The store has no list {name}. `tidegate allowlist import` makes one.")
-    if ids:
-        typer.echo(place.get_blob(found.digest), nl=False)
-    elif as_json:
-        say_json(_as_data(found))
-    else:
-        when = datetime.fromtimestamp(found.time, UTC).strftime("%Y-%m-%d %H:%M:%S")
-        say(f"{name}: {found.count:,} {found.of} ids, as of {when} UTC")
-
-
-def _check_name(name: str) -> None:
-    if not is_name(name):
-        raise typer.BadParameter(f"{name!r} is no name of a list. Write letters, digits and ._-.")
-
-
-def _given(name: str, ids: Sequence[str] | None, file: str, column: str) -> ListIds:
-    """Read the ids that `add` or `remove` is given. Raises BadParameter, PlanError."""
-    _check_name(name)
-    if bool(ids) == bool(file):
-        raise typer.BadParameter("Name the ids, or a file of ids with --from: one of both.")
-    if ids and _STDIN in ids and len(ids) > 1:
-        raise typer.BadParameter("- is standard input, and stands alone. Name ids, or -, not both.")
-    if file or ids == [_STDIN]:
-        return _read(name, "user", file or _STDIN, column)
-    assert ids is not None
-    source = ListSource(name, "user", file="ids")
-    lines = {"ids": "\n".join(text.replace("\n", " ") for text in ids)}
-    return _sound(read_given(source, ids, _PLACEHOLDERS), lines)
-
-
-def _read(name: str, of: str, file: str, column: str) -> ListIds:
-    """Read the ids of a file, or of standard input. Raises PlanError with every fault."""
-    if file == _STDIN:
-        source = ListSource(name, of, file="standard input")
-        with progress() as show:
-            ids = read_stream(
-                source,
-                sys.stdin.buffer,
-                _PLACEHOLDERS,
-                lambda size: show(f"list {name}: MB read", size // _MB, 0),
-            )
-        return _sound(ids, {})
-    path = Path(file)
-    source = ListSource(name, of, file=path.name or file, column=column or None)
-    total = path.stat().st_size if path.is_file() else 0
-    with progress() as show:
-        ids = read_ids(
-            source,
-            path.parent,
-            _PLACEHOLDERS,
-            lambda size: show(f"list {name}: MB read", size // _MB, total // _MB),
+    stored = read_stored_list(place, name) if is_name(name) else None
+    live = _on_live(place, name)
+    if stored is None and live is None:
+        raise Refused(
+            f"The store has no list {name}, nor has the newest epoch there. "
+            "`tidegate allowlist import` makes one."
         )
-    return _sound(ids, dict(faulty_lines(path.parent, ids.diagnostics, {})))
+    if ids:
+        typer.echo(place.get_blob(stored.digest) if stored else _ids(place, live), nl=False)
+    elif as_json:
+        say_json((asdict(live) if live else {}) | (as_data(stored) if stored else {}))
+    else:
+        if stored:
+            when = datetime.fromtimestamp(stored.time, UTC).strftime("%Y-%m-%d %H:%M:%S")
+            say(f"{name}: {stored.count:,} {stored.of} ids in the store, as of {when} UTC")
+        if live:
+            say(str(live))
 
 
-def _sound(ids: ListIds, sources: dict[str, str]) -> ListIds:
-    """Give the ids if all are good, and tell of warnings. Raises PlanError."""
-    if has_errors(ids.diagnostics):
-        raise PlanError(ids.diagnostics, sources)
-    if ids.diagnostics:
-        note(render(ids.diagnostics, sources))
-    return ids
+@dataclass(frozen=True, slots=True)
+class _Live:
+    """A list as an epoch has it: `count` ids of the plan's (None: expressions), and overrides."""
+
+    list: str
+    of: str
+    epoch: int
+    count: int | None
+    digest: bytes
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+
+    def __str__(self) -> str:
+        has = "expressions" if self.count is None else counted(self.count, f"{self.of} id")
+        laid = [f"with {few(self.added)}"] if self.added else []
+        laid += [f"without {few(self.removed)}"] if self.removed else []
+        over = f"; by overrides {' and '.join(laid)}" if laid else ""
+        return f"{self.list}: {has} in epoch {self.epoch}{over}"
 
 
-def _outcome(written: StoredList, amended: Amended, said: str) -> str:
-    later = f" {_LATER}" if amended.changed else " Nothing has changed."
-    return f"{written.name}: {said}. It has {counted(written.count, f'{written.of} id')}.{later}"
+def _on_live(place: Store, name: str) -> _Live | None:
+    """Find a list in the newest epoch that the store knows."""
+    pointer = stored_pointer(place)
+    if pointer is None:
+        return None
+    found = read_publication(decode_pointer(pointer)[1], place.get_blob)
+    lists = read_plan(found.tree, place.get_blob, ()).lists
+    source = next((each for each in lists if each.name == name), None)
+    if source is None:
+        return None
+    on, off = laid_ids(found.tree["overrides"]).get(name, ([], []))
+    file = found.tree["lists"].get(name)
+    count, digest = (file["count"], file["digest"]) if file else (None, b"")
+    return _Live(name, source.of, found.number, count, digest, tuple(on), tuple(off))
 
 
-def _as_data(found: StoredList) -> dict[str, Any]:
-    return {
-        "list": found.name,
-        "of": found.of,
-        "count": found.count,
-        "time": found.time,
-        "digest": found.digest,
-    }
+def _ids(place: Store, live: _Live | None) -> bytes:
+    assert live is not None
+    if live.count is None:
+        raise Refused(f"The list {live.list} is of expressions: nobody can name its ids.")
+    return with_ids(place.get_blob(live.digest), live.added, live.removed)

@@ -201,7 +201,8 @@ def lay(
     Raises Refused when that one has changed the very same value, or for what it does not have.
     """
     live = session.live()
-    if wish.what not in _OF_NO_APP:
+    gone = any(each["app"] == wish.app for each in live.tree["overrides"])
+    if wish.what not in _OF_NO_APP and not gone:
         wish = replace(wish, app=app_id(live.tree["apps"], wish.app))
     before: Standing | None = None
     agreed: set[str] = set()

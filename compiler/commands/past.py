@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from compiler.amendments import laid_lines
 from compiler.commands.console import counted, out, progress, say, say_json
 from compiler.commands.publishing import as_data
 from compiler.commands.session import (
@@ -20,7 +21,6 @@ from compiler.commands.session import (
     WorkspaceName,
     open_session,
 )
-from compiler.overrides import laid_line
 from compiler.publication.audit import Expected, Signed, Verified, verify_history
 from compiler.publication.checkout import DIRTY
 from compiler.publication.difference import compare, shown
@@ -143,8 +143,8 @@ def show(
     _tell(record, as_json=as_json, difference=told)
     if as_json:
         return
-    for each in found.tree["overrides"]:
-        say(f"laid over the plan: {laid_line(each)}")
+    for line in laid_lines(found.tree["overrides"]):
+        say(f"laid over the plan: {line}")
     say(shown(difference, None) if difference is not None else end.value)
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from compiler.amendments import laid_lines
 from compiler.commands.console import confirm, note, progress, say, say_json
 from compiler.commands.going_live import Note, Wait, publish_and_wait
 from compiler.commands.session import (
@@ -26,7 +27,6 @@ from compiler.compilation import compile_folder
 from compiler.diagnostic import render
 from compiler.image import Image
 from compiler.image_file import load_image
-from compiler.overrides import laid_line
 from compiler.plan import Plan
 from compiler.publication.carrying import carry, contest, same_plan
 from compiler.publication.checkout import Checkout, checkout_at, read_checkout
@@ -283,8 +283,8 @@ def revert(
     live = session.live()
     moment = int(time.time())
     reversion = prepare_revert(session.store, session.mirror, live, epoch, now=moment)
-    for each in reversion.kept:
-        say(f"kept: {laid_line(each)}")
+    for line in laid_lines(reversion.kept):
+        say(f"kept: {line}")
     for stranded in reversion.stranded:
         what = stranded.version or "the whole app"
         say(

@@ -18,16 +18,23 @@ from gateway.version import parse_version
 def rewritten(text: str, override: Override) -> str | None:
     """Write an override into the text of its app's file, of workspace.yaml, or of switches.yaml.
 
-    None if its place is not found, or nobody could write it without taking other lines away, as a
-    switch's targeting for the one variant that everybody gets.
+    None if its place is not found, or what is written there could not be read again. That it says
+    what it should is for the caller to see: a switch with targeting does not by its default alone.
     """
     mark = "\ufeff" if text.startswith("\ufeff") else ""
     text = text.removeprefix(mark)
     root = yaml.compose(text, Loader=yaml.CSafeLoader)
-    found = None
-    if isinstance(root, yaml.MappingNode):
-        found = _written(text, root, override)
-    return None if found is None else mark + found
+    found = _written(text, root, override) if isinstance(root, yaml.MappingNode) else None
+    if found is None:
+        return None
+    try:
+        yaml.compose(found, Loader=yaml.CSafeLoader)
+    except yaml.YAMLError:  # as of keys written with a question mark
+        return None
+    return mark + found
+
+
+_OF_SWITCH: dict[str, str] = {What.ENABLED: "enabled", What.VARIANT: "default"}
 
 
 def _written(text: str, root: yaml.MappingNode, override: Override) -> str | None:
@@ -38,9 +45,9 @@ def _written(text: str, root: yaml.MappingNode, override: Override) -> str | Non
         key = parse_version(name)
         package = _item(root, "packages", "version", lambda text: parse_version(text) == key)
         return None if package is None else _set(text, package, "withdrawn", value, "version")
-    if what == What.ENABLED:
+    if what in _OF_SWITCH:
         switch = _item(root, "switches", "key", lambda text: text == override["app"])
-        return None if switch is None else _set(text, switch, "enabled", value, "key")
+        return None if switch is None else _set(text, switch, _OF_SWITCH[what], value, "key")
     release = _item(root, "releases", "id", lambda text: text == name)
     if release is not None and what == What.STATE:
         return _set(text, release, "state", value, "id")
@@ -81,7 +88,10 @@ def _set(text: str, mapping: yaml.MappingNode, key: str, value: str, after: str 
     if entry is not None:
         old = entry[1]
         if isinstance(old, yaml.SequenceNode) and not old.flow_style:
-            return f"{text[: entry[0].end_mark.index]}: {value}{text[_end(old) :]}"
+            head, colon, tail = text[entry[0].end_mark.index : old.start_mark.index].partition(":")
+            comment = tail.partition("\n")[0].rstrip()
+            start = text[: entry[0].end_mark.index]
+            return f"{start}{head}{colon} {value}{comment}{text[_end(old) :]}"
         shown = _flow(value, quoted=bool(isinstance(old, yaml.ScalarNode) and old.style))
         return f"{text[: old.start_mark.index]}{shown}{text[_end(old) :]}"
     first, behind = _entry(mapping, after) or mapping.value[0]
@@ -91,6 +101,8 @@ def _set(text: str, mapping: yaml.MappingNode, key: str, value: str, after: str 
         return f"{text[:at]}, {shown}: {_flow(value, quoted=bool(first.style))}{text[at:]}"
     newline = "\r\n" if "\r\n" in text else "\n"
     line = " " * first.start_mark.column + f"{key}: {value}"
+    if text[at - 1] == "\n":  # behind a block scalar, which ends with its last line
+        return f"{text[:at]}{line}{newline}{text[at:]}"
     at = text.find("\n", at)
     if at < 0:
         return f"{text}{newline}{line}{newline}"

@@ -18,9 +18,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from compiler.diagnostic import Diagnostic
 from compiler.lists.gathering import Gathering, Progress
 from compiler.lists.runs import merge_runs
@@ -97,8 +94,8 @@ def _gathered(
         read(gathering)
     except _Unreadable as fault:
         gathering.fault(fault.place, str(fault))
-    except (OSError, pa.ArrowException) as fault:
-        reason = getattr(fault, "strerror", None) or str(fault).splitlines()[0]
+    except OSError as fault:
+        reason = fault.strerror or str(fault).splitlines()[0]
         gathering.fault(0, f"{source.file} cannot be read: {reason}. Export it again.")
     text = merge_runs(gathering.runs)
     count = text.count(b"\n")
@@ -265,6 +262,19 @@ def _column(source: ListSource, names: list[str]) -> int:
 
 
 def _read_parquet(source: ListSource, path: Path, gathering: Gathering) -> None:
+    # Who adds an id to a list at once reads no such file, and has no time for this.
+    import pyarrow as pa  # noqa: PLC0415
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    try:
+        _read_batches(pa, pq, source, path, gathering)
+    except pa.ArrowException as fault:
+        reason = str(fault).splitlines()[0]
+        wrong = f"{source.file} cannot be read: {reason}. Export it again."
+        raise _Unreadable(0, wrong) from None
+
+
+def _read_batches(pa: Any, pq: Any, source: ListSource, path: Path, gathering: Gathering) -> None:
     with pq.ParquetFile(path) as file:
         column = file.schema_arrow.field(_column(source, file.schema_arrow.names))
         kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type

@@ -4,7 +4,7 @@ Both texts are runs (runs.py). The list is walked in blocks beside the ids given
 of them falls into is passed on as it is. So a few ids in ten million cost little more than a copy.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from compiler.lists.runs import blocks_of, find_line
@@ -53,6 +53,14 @@ def remove_ids(text: bytes, given: bytes) -> Amended:
     count, asked = after.count(b"\n"), given.count(b"\n")
     removed = text.count(b"\n") - count
     return Amended(after, count, removed, asked - removed)
+
+
+def with_ids(text: bytes, added: Iterable[str], removed: Iterable[str]) -> bytes:
+    """Give a list's text with ids more and ids less, given in any order."""
+    for ids, change in ((added, add_ids), (removed, remove_ids)):
+        run = b"".join(sorted(f"{each}\n".encode() for each in ids))
+        text = change(text, run).text if run else text
+    return text
 
 
 def _amend(text: bytes, given: bytes, change: Callable[[Lines, Lines], Lines]) -> bytes:

@@ -84,10 +84,7 @@ def amend_stored_list(
     for _ in range(_ROUNDS):
         before = read_stored_list(store, name)
         if before is None:
-            raise Refused(
-                f"The store has no list {name}. "
-                f"Run: tidegate allowlist import {name} FILE --of user"
-            )
+            raise _unknown(name)
         amended = amend(store.get_blob(before.digest))
         if not amended.changed:
             return before, amended
@@ -98,6 +95,25 @@ def amend_stored_list(
     raise Refused(
         f"Others keep changing the list {name}, and nothing was written. Run the command again."
     )
+
+
+def check_amendment(
+    store: Store,
+    name: str,
+    amend: Callable[[bytes], Amended],
+    given: int,
+    *,
+    allow_shrink: bool = False,
+) -> None:
+    """Refuse what `amend_stored_list` would, before it: with so many ids given, nothing is read.
+
+    Only a list that they may halve is looked into. Raises as `amend_stored_list` does.
+    """
+    before = read_stored_list(store, name)
+    if before is None:
+        raise _unknown(name)
+    if not allow_shrink and given * 2 >= before.count:
+        _check_size(name, before, amend(store.get_blob(before.digest)).count, allow_shrink=False)
 
 
 def read_stored_list(store: Store, name: str) -> StoredList | None:
@@ -151,6 +167,23 @@ def stored_size(store: Store, name: str) -> int:
     """Give the size of a list's text in bytes, 0 when there is none. Raises as reading does."""
     found = read_stored_list(store, name)
     return (store.size_blob(found.digest) or 0) if found is not None else 0
+
+
+def as_data(found: StoredList) -> dict[str, object]:
+    """Give what is known of a list as plain data for `--json`."""
+    return {
+        "list": found.name,
+        "of": found.of,
+        "count": found.count,
+        "time": found.time,
+        "digest": found.digest,
+    }
+
+
+def _unknown(name: str) -> Refused:
+    return Refused(
+        f"The store has no list {name}. Run: tidegate allowlist import {name} FILE --of user"
+    )
 
 
 def _check_size(name: str, before: StoredList | None, count: int, *, allow_shrink: bool) -> None:

@@ -12,10 +12,8 @@ certificates inside the token, `crit` and unencoded payloads have no way in. No 
 import base64
 import binascii
 from dataclasses import dataclass
-from typing import Any
-
-from jwt.api_jws import PyJWS
-from jwt.exceptions import PyJWTError
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from compiler.packaging.claims import (
     Claims,
@@ -27,16 +25,30 @@ from compiler.packaging.claims import (
 )
 from compiler.packaging.package_key import ALGORITHMS, KEY_ID, PackageKey, SigningKey, base64url
 
+if TYPE_CHECKING:
+    from jwt.api_jws import PyJWS
+
 TYPE = "tidegate-package+jws"
 MOST_CHARS = 8192
 """A longer signature is not looked at; RSA of 3072 bits makes one of some 900 characters."""
 MOST_SIGNATURES = 32
 """Of one package; more than any rotation of keys needs, and every answer carries them all."""
 
-# One for each algorithm: what does not know another cannot be talked into it.
-_JWS = {name: PyJWS(algorithms=[name]) for name in ALGORITHMS}
 _HEADER = {"alg", "kid", "typ"}
 _OWN_KEYS = {"jwk", "jku", "x5c", "x5u", "x5t", "x5t#S256"}
+
+
+@cache
+def _jws(algorithm: str) -> "PyJWS":
+    """Give what knows this algorithm and no other, so that it cannot be talked into one.
+
+    Imported here, as every command reads packages' records, and few ever verify one: PyJWT brings
+    all of X.509 along, which an emergency has no time for.
+    """
+    from jwt.api_jws import PyJWS  # noqa: PLC0415
+
+    assert algorithm in ALGORITHMS
+    return PyJWS(algorithms=[algorithm])
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +65,7 @@ def sign(claims: Claims, key: SigningKey) -> Signature:
     """Sign claims. Raises SignatureError for claims that could not be read again."""
     check_claims(claims)
     algorithm, key_id = key.public.algorithm, key.public.id
-    text = _JWS[algorithm].encode(
+    text = _jws(algorithm).encode(
         claims.to_json(), key.private, algorithm, headers={"kid": key_id, "typ": TYPE}
     )
     if len(text) > MOST_CHARS:
@@ -88,8 +100,10 @@ def verify(signature: Signature, key: PackageKey) -> None:
         raise SignatureError(
             f"its header says {signature.algorithm}, and {key.name} is a key for {key.algorithm}"
         )
+    from jwt.exceptions import PyJWTError  # noqa: PLC0415 - see _jws
+
     try:
-        _JWS[key.algorithm].decode_complete(
+        _jws(key.algorithm).decode_complete(
             signature.text, key.verifying, algorithms=[key.algorithm]
         )
     except PyJWTError as error:

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
+from compiler.amendments import laid_ids, laid_lines
 from compiler.carried_plan import read_plan
 from compiler.diagnostic import PlanError
 from compiler.image import Image, relay_image
@@ -27,6 +28,7 @@ from compiler.overrides import (
     settle,
 )
 from compiler.plan import Plan, percent_text
+from compiler.publication.enrolled import enrolled
 from compiler.publication.epoch import Publication, Reader
 from compiler.refusal import Refused
 from compiler.storage.spool import Spool
@@ -46,17 +48,30 @@ class Carried:
     def lines(self) -> list[str]:
         """Say what was kept and what has ended, and why, a line each."""
         lines = []
-        for each in self.settlement.kept:
+        kept, on_lists = _apart(self.settlement.kept)
+        for each in kept:
             own = said(self.plan, place_of(each)) if self.plan is not None else None
             lines.append(f"kept from before: {laid_line(each)} (the plan: {_own(each, own)})")
+        lines += [f"kept from before: {line}" for line in laid_lines(on_lists)]
         lines += [
-            f"no longer laid over: {laid_line(each)}; the plan says the same now"
-            for each in self.settlement.agreed
+            f"no longer laid over: {line}; the plan says the same now"
+            for line in laid_lines(self.settlement.agreed)
         ]
-        for each in self.settlement.taken:
+        taken, off_lists = _apart(self.settlement.taken)
+        for each in taken:
             own = said(self.plan, place_of(each)) if self.plan is not None else None
             lines.append(f"taken from the plan: {named(each)} {in_words(each['what'], own)}")
+        lines += [
+            f"no longer laid over: {line}; the plan's list is taken"
+            for line in laid_lines(off_lists)
+        ]
         return lines
+
+
+def _apart(overrides: Collection[Override]) -> tuple[list[Override], list[Override]]:
+    """Tell overrides of what a plan says from those of ids on lists, of which it says nothing."""
+    ids = [each for each in overrides if each["what"] == What.MEMBER]
+    return [each for each in overrides if each["what"] != What.MEMBER], ids
 
 
 def carry(
@@ -83,7 +98,9 @@ def carry(
     before: Plan | None = None
     with suppress(PlanError):  # of a plan that is too old to read, nothing tells what it said
         before = read_plan(live.tree, blob, apps)
-    settlement = settle(before, plan, overrides, take)
+    ids = {name: [*on, *off] for name, (on, off) in laid_ids(overrides).items()}
+    members = enrolled(image.contents, plan, image.blobs.__getitem__, ids) if ids else ()
+    settlement = settle(before, plan, overrides, take, members)
     kept = [*settlement.kept, *(each.override for each in settlement.contested)]
     return Carried(_relaid(image, kept, frozen), settlement, plan)
 
@@ -131,8 +148,12 @@ def _refuse_unknown(
     names = {name for each in overrides if plan is not None for name in names_of(each, plan)}
     unknown = sorted(set(take) - names)
     if unknown:
-        there = ", ".join(sorted({named(each) for each in overrides})) or "nothing"
+        there = ", ".join(sorted({_shown_name(each) for each in overrides})) or "nothing"
         raise Refused(f"Nothing is overridden at {', '.join(unknown)}. Overridden now: {there}.")
+
+
+def _shown_name(override: Override) -> str:
+    return override["app"] if override["what"] == What.MEMBER else named(override)
 
 
 def _own(override: Override, value: str | None) -> str:

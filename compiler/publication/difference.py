@@ -8,8 +8,9 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 
+from compiler.amendments import changed_ids
 from compiler.language.reading import read_files
-from compiler.overrides import in_order, in_words, named, place_of
+from compiler.overrides import What, in_order, in_words, named, place_of
 from compiler.plan import ListSource, Plan
 from compiler.publication.change import (
     AppChange,
@@ -153,6 +154,8 @@ def _changed_files(old: Mapping[str, bytes], new: Mapping[str, bytes]) -> Iterat
 def _changed_overrides(old: layout.Tree, new: layout.Tree) -> Iterator[Change]:
     before, after = ({place_of(each): each for each in tree["overrides"]} for tree in (old, new))
     for each in in_order({**before, **after}.values()):
+        if each["what"] == What.MEMBER:
+            continue
         was, now = before.get(place_of(each)), after.get(place_of(each))
         if was and now and was["value"] == now["value"]:
             continue
@@ -163,6 +166,8 @@ def _changed_overrides(old: layout.Tree, new: layout.Tree) -> Iterator[Change]:
             named(each),
             (" → ".join(said),),
         )
+    for name, phrases in changed_ids(before.values(), after.values()):
+        yield Change(Kind.CHANGED, "override", name, phrases)
 
 
 def _changed_windows(old: layout.Tree, new: layout.Tree) -> Iterator[Change]:

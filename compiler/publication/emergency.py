@@ -49,7 +49,13 @@ class Wish:
         return {"what": self.what.value, "app": self.app, "name": self.name, "value": value}
 
     def laid(self, overrides: list[layout.Override], own: str | None) -> list[layout.Override]:
-        """Give the overrides under which it holds over a plan that says `own`."""
+        """Give the overrides under which it holds over a plan that says `own`.
+
+        One that says so already stays, over the same in the plan too: after a revert the next plan
+        may say otherwise.
+        """
+        if any(place_of(each) == self.place and each["value"] == self.value for each in overrides):
+            return overrides if own is not None else drop(overrides, self.place)
         if own is None or self.value in (None, own):
             return drop(overrides, self.place)
         return put(overrides, self._override(self.value))
@@ -119,8 +125,10 @@ def outcome(wish: Wish, own: str | None) -> str:
     """Say what holds once the wish is fulfilled, and what the plan says where that differs."""
     value = own if wish.value is None else wish.value
     subject = f"{wish.app} {wish.name}".strip() or wish.what.value
+    if own is None:
+        return f"nothing is laid over {subject} any more, which the plan does not have"
     text = f"{subject} {in_words(wish.what, value)}"
-    if wish.value is None or own in (None, value):
+    if wish.value is None or own == value:
         return f"{text}, as the plan says"
     return f"{text}; in the plan it {in_words(wish.what, own)}"
 

@@ -4,9 +4,10 @@ A push must know what it replaces: its checkout contains the live epoch's commit
 are those of the live epoch, and its lists did not vanish by accident.
 """
 
+from compiler.amendments import laid_lines
 from compiler.language.faults import listed
 from compiler.lists import shrinking
-from compiler.overrides import laid_line, place_of
+from compiler.overrides import place_of
 from compiler.publication.checkout import Checkout, Standing
 from compiler.publication.epoch import Publication, Reader, described
 from compiler.refusal import Refused
@@ -76,7 +77,7 @@ def check_overrides(live: Publication | None, tree: layout.Tree) -> None:
     """Refuse an image that was made without an override of the live epoch. Raises Refused."""
     kept = {place_of(each) for each in tree["overrides"]}
     overrides = live.tree["overrides"] if live is not None else []
-    lost = [laid_line(each) for each in overrides if place_of(each) not in kept]
+    lost = laid_lines(each for each in overrides if place_of(each) not in kept)
     if live is not None and lost:
         raise Refused(
             f"Live epoch {live.number} holds overrides that this push would lose: "

@@ -28,6 +28,7 @@ PLAN = (
     f"app: {APP}\npackages: [{{version: {V1}}}, {{version: {V2}}}]\nreleases:\n"
     f"  - {{id: next, package: {V2}, audience: everyone}}\n"
     f"  - {{id: more, package: {V2}, audience: {{percent: 100}}, state: paused}}\n"
+    f"  - {{id: listed, package: {V2}, audience: {{lists: [testers]}}}}\n"
     f"  - {{id: stable, package: {V1}, audience: everyone}}\n"
 )
 
@@ -75,6 +76,8 @@ def place(tmp_path: Path, server: processes.RedisServer) -> Iterator[Workplace]:
         found.write(
             "workspace.yaml", 'workspace: demo\ncdn: [{regions: ["*"], bases: ["https://c"]}]\n'
         )
+        found.write("lists.yaml", "lists: [{list: testers, of: device, file: testers.txt}]\n")
+        found.write("testers.txt", "d-0\n")
         found.write("apps/app.yaml", PLAN)
         for version in (V1, V2):
             found.upload(version, found.make_bundle(version))
@@ -97,6 +100,8 @@ def test_an_emergency_fails_no_check(place: Workplace) -> None:
                 (f"pause {APP} next", "latest"),
                 (f"resume {APP} next", "update"),
                 (f"end {APP} next", "latest"),
+                ("allowlist add testers d-1", "update"),
+                ("allowlist remove testers d-1", "latest"),
                 (f"resume {APP} more", "update"),
                 (f"withdraw {APP} {V2}", "latest"),
             ),
@@ -106,7 +111,7 @@ def test_an_emergency_fails_no_check(place: Workplace) -> None:
             started = time.monotonic()
             place.run(*line.split())
             first = processes.wait_until(lambda at=number: load.first(at), "it takes effect")
-            took[line.split()[0]] = first - started
+            took[line.partition(f" {APP}")[0]] = first - started
     finally:
         load.over.set()
         for client in clients:
