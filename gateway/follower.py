@@ -23,6 +23,7 @@ from gateway.lifecycle import TABLE, Event, State
 from gateway.link import AsyncLink, RedisFault
 from gateway.loading import Loading, Mark, Rules, hold_to_history
 from gateway.metrics import Metrics, Served
+from gateway.pointer import decode_pointer
 from gateway.shelf import Shelf
 from gateway.snapshot import Snapshot
 
@@ -146,7 +147,7 @@ class Follower:
             self._become(Event.LOST, "Redis names no live epoch")
             return
         assert isinstance(text, bytes)  # no link of ours decodes
-        mark = Mark(*layout.decode_pointer(text))
+        mark = Mark(*decode_pointer(text))
         if self.snapshot is not None and self._mark() == mark:
             self._become(Event.FOLLOWED, "Redis names the served epoch")
             return
@@ -303,7 +304,7 @@ class Follower:
             for digest in digests:
                 yield {digest: await asyncio.to_thread(cold_start.read_blob, store, digest)}
 
-        number, digest = layout.decode_pointer(pointer)
+        number, digest = decode_pointer(pointer)
         await self._take(digest, from_store, number=number)
         self._become(Event.RESTORED, "restored from the store")
 

@@ -1,7 +1,7 @@
 """What a gateway keeps on disk: its last verified epoch, and the highest one that it served.
 
     FOLDER/epoch-<hex>    an image file (blob_file.write_file) of the blobs that serving needs
-    FOLDER/highest        a pointer (layout.encode_pointer): no epoch below it is ever served
+    FOLDER/highest        a pointer (encode_pointer): no epoch below it is ever served
     FOLDER/turn           empty; whoever holds its lock loads the next epoch for all
     FOLDER/raising        empty; whoever holds its lock may change `highest`
 
@@ -26,6 +26,7 @@ from typing import BinaryIO, cast
 from gateway import blob_file, layout
 from gateway.errors import FormatError, StoreError
 from gateway.loading import Mark
+from gateway.pointer import decode_pointer, encode_pointer
 from gateway.shelf import Shelf
 
 TURN_SECONDS = 2.0
@@ -50,7 +51,7 @@ class Kept:
         To go on without it would open the door to a replayed epoch, so that is for a person.
         """
         try:
-            return Mark(*layout.decode_pointer(self._highest.read_bytes()))
+            return Mark(*decode_pointer(self._highest.read_bytes()))
         except FileNotFoundError:
             return None
         except (OSError, FormatError) as fault:
@@ -74,7 +75,7 @@ class Kept:
             standing = self.highest()  # another worker may have raised it meanwhile
             if standing is not None and standing.number >= mark.number:
                 return standing
-            pointer = layout.encode_pointer(mark.number, mark.digest)
+            pointer = encode_pointer(mark.number, mark.digest)
             self._replace(self._highest, lambda target: target.write(pointer), sync=True)
             self._sync(self._folder)  # the rename itself must survive a power cut
             return mark

@@ -5,7 +5,7 @@ buckets, and no command and no script names more than one of them. For two a scr
 at all windows of an app together, under {window:<app>}; and it merges what a gateway knows of the
 reach of its releases, from a key that it makes and deletes, under {reach:<app>}.
 
-    tg:W:live              the pointer to the live epoch (layout.encode_pointer)
+    tg:W:live              the pointer to the live epoch (encode_pointer)
     tg:W:blob:<hex>        a blob, by its SHA-256
     tg:W:bucket:<hex>      a bucket of ids, by its 16-byte digest
     tg:W:gateways          sorted set of gateway names, scored by when they were last heard (s)

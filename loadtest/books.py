@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from weakref import WeakValueDictionary
 
+from compiler.amendments import laid_ids
 from compiler.carried_plan import read_plan
 from compiler.overrides import lay_over
 from compiler.plan import Plan
@@ -22,9 +23,9 @@ from compiler.storage.store import Store, open_store
 from compiler.windows import frozen_of, split_name
 from gateway import layout
 from gateway.errors import StoreError
-from gateway.layout import decode_pointer
 from gateway.link import connect_sync, parse_url
 from gateway.membership import MembershipTable
+from gateway.pointer import decode_pointer
 from loadtest.rules import Ids, Rules, SeatHashes
 
 KEPT = 8
@@ -129,6 +130,12 @@ class Books:
             },
             self._url_secret,
             self._table(publication),
+            {
+                (name, text): on
+                for name, sides in laid_ids(tree["overrides"]).items()
+                for on, ids in zip((True, False), sides, strict=True)
+                for text in ids
+            },
         )
 
     def _plan(self, tree: layout.Tree) -> Plan:

@@ -74,8 +74,9 @@ class Rules:
     """One epoch: `plan` has its overrides laid over it.
 
     `lists` has every list of ids, `frozen` the windows that are frozen; `patches` those of each app
-    by the version that they lead to. With `url_secret` signed URLs are checked, too. Without the
-    `table` of all lists anybody may be one for whom Redis had to be asked.
+    by the version that they lead to; `laid` says of (list, id) whether overrides put it on the list
+    or take it off. With `url_secret` signed URLs are checked, too. Without the `table` of all lists
+    anybody may be one for whom Redis had to be asked.
     """
 
     number: int
@@ -85,6 +86,7 @@ class Rules:
     patches: Mapping[str, Mapping[str, Sequence[PatchEntry]]] = field(default_factory=dict)
     url_secret: str | None = None
     table: MembershipTable | None = field(default=None, repr=False)
+    laid: Mapping[tuple[str, str], bool] = field(default_factory=dict)
     apps: Mapping[str, App] = field(init=False, repr=False)
     _alone: dict[str, Plan] = field(init=False, repr=False, default_factory=dict)
 
@@ -104,13 +106,16 @@ class Rules:
 
     def memberships(self, phone: Mapping[str, Any], away: frozenset[str] = NOBODY) -> Memberships:
         """Find the lists of a phone; those of exact ids of the kinds in `away` are unknown."""
-        surely, unknown = set(), set()
+        surely, unknown = set[str](), set[str]()
         ids = {kind: real_id(self.plan.workspace, phone, kind) for kind in ("user", "device")}
         for source in self.plan.lists:
             subject = ids[source.of]
             if subject is None:
                 continue
-            if source.regex:
+            on = self.laid.get((source.name, subject))
+            if on is not None:
+                surely |= {source.name} if on else NOBODY
+            elif source.regex:
                 if _is_found(source, subject):
                     surely.add(source.name)
             elif source.of in away:

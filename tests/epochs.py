@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from gateway import bucket_layout, layout
 from gateway.hashing import id_hash, id_seed
 from gateway.keys import Keys
+from gateway.pointer import encode_pointer
 from gateway.signing import PublicKey
 
 WORKSPACE = "demo"
@@ -35,7 +36,7 @@ class Made:
     @property
     def pointer(self) -> bytes:
         """Give the pointer that makes it live."""
-        return layout.encode_pointer(self.number, self.digest)
+        return encode_pointer(self.number, self.digest)
 
     def write(self, redis: Any, *, live: bool = True, workspace: str = WORKSPACE) -> None:
         """Publish it to a Redis (a blocking client), as the compiler does."""

@@ -27,6 +27,7 @@ from compiler.storage.store import Store, open_store
 from gateway import layout
 from gateway.keys import Keys
 from gateway.link import SyncLink
+from gateway.pointer import decode_pointer
 from gateway.signing import PublicKey
 from gateway.snapshot import build
 from gateway.verify import verify_epoch
@@ -173,7 +174,7 @@ def assert_served(link: SyncLink, number: int | None = None) -> int:
         assert layout.digest_of(found) == digest
         return bytes(found)
 
-    found, digest = layout.decode_pointer(client.get(KEYS.live))
+    found, digest = decode_pointer(client.get(KEYS.live))
     epoch = verify_epoch(
         blob(digest), digest=digest, workspace=WORKSPACE, trusted=[publisher_key().public]
     )

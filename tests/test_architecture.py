@@ -23,6 +23,7 @@ FORMAT = {
     "gateway.keys",
     "gateway.layout",
     "gateway.membership",
+    "gateway.pointer",
     "gateway.program",
     "gateway.redis_url",
     "gateway.remembered",

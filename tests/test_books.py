@@ -6,6 +6,7 @@ import orjson
 import pytest
 
 import crowds
+from compiler.amendments import of_id
 from compiler.image import relay_image
 from compiler.plan import State
 from compiler.publication.live import LIVE, stored_pointer
@@ -13,6 +14,7 @@ from compiler.refusal import Refused
 from crowds import COFFEE
 from gateway import layout
 from gateway.errors import FormatError, StoreError
+from gateway.pointer import decode_pointer, encode_pointer
 from loadtest.books import KEPT, Books, open_books
 from loadtest.population import Population
 from loadtest.referee import Outcome, judge
@@ -80,6 +82,21 @@ def test_the_books_hold_all_that_decides(workshop: Workshop) -> None:
         assert verdict.outcome is Outcome.RIGHT, verdict.sentence
 
 
+def test_ids_laid_over_a_list_are_read(workshop: Workshop) -> None:
+    """Who was put on a list, or taken off it, at once is judged as such."""
+    image = crowds.image()
+    workshop.push(image)
+    name = next(iter(crowds.IDS))
+    gone, come = crowds.IDS[name][0], "never-seen"
+    laid = [of_id(name, gone, on=False), of_id(name, come, on=True)]
+    workshop.push(relay_image(image.contents, image.tree, image.blobs.__getitem__, laid))
+    rules = Books(workshop.store).newest()
+    assert rules.laid == {(name, gone): False, (name, come): True}
+    kind = next(each.of for each in rules.plan.lists if each.name == name)
+    for subject, on in ((gone, False), (come, True)):
+        assert (name in rules.memberships({kind: subject}).surely) is on
+
+
 def test_epochs_share_what_did_not_change(workshop: Workshop) -> None:
     """Two epochs with the same lists have them in memory once, and few epochs are kept at all."""
     push_twice(workshop)
@@ -131,7 +148,7 @@ def test_an_epoch_that_gateways_serve_already_is_waited_for(workshop: Workshop) 
     first = workshop.store.get_named(LIVE)
     assert newest is not None and first == newest
     books = Books(workshop.store)
-    older = layout.encode_pointer(1, _digest(workshop, 1))
+    older = encode_pointer(1, _digest(workshop, 1))
     told = iter([older, older, newest])
     late = Books(workshop.store, lambda: next(told))
     assert late.rules(2).number == 2
@@ -146,7 +163,7 @@ def _digest(workshop: Workshop, number: int) -> bytes:
 
     pointer = stored_pointer(workshop.store)
     assert pointer is not None
-    return find_epoch(workshop.store, layout.decode_pointer(pointer)[1], number).digest
+    return find_epoch(workshop.store, decode_pointer(pointer)[1], number).digest
 
 
 def test_redis_tells_of_an_epoch_before_the_store_does(
@@ -154,7 +171,7 @@ def test_redis_tells_of_an_epoch_before_the_store_does(
 ) -> None:
     """With Redis's URL the newest epoch is Redis's; if that is away, the store's."""
     push_twice(workshop)
-    workshop.store.put_named(LIVE, layout.encode_pointer(1, _digest(workshop, 1)))
+    workshop.store.put_named(LIVE, encode_pointer(1, _digest(workshop, 1)))
     folder = str(workshop.folder)
     assert open_books(folder, "demo").newest().number == 1
     assert open_books(folder, "demo", server.url).newest().number == 2

@@ -24,6 +24,7 @@ from gateway.link import connect_async
 from gateway.loading import Loading, Rules
 from gateway.metrics import Metrics
 from gateway.notice import listen
+from gateway.pointer import encode_pointer
 from gateway.shelf import Shelf
 from gateway.signing import public_line
 from gateway.verify import verify_epoch
@@ -221,7 +222,7 @@ async def test_a_pointer_cannot_rename_an_epoch(server: RedisServer, tmp_path: P
         async with follower(settings(server, tmp_path)) as found:
             made = make_epoch(5)
             made.write(client, live=False)
-            client.set(KEYS.live, layout.encode_pointer(9, made.digest))
+            client.set(KEYS.live, encode_pointer(9, made.digest))
             await found._follow_safely()
             assert number(found) == 1
             client.set(KEYS.live, b"what is this")

@@ -15,6 +15,7 @@ import pytest
 from epochs import WORKSPACE
 from gateway import layout
 from gateway.keys import Keys
+from gateway.pointer import decode_pointer
 from installation import Installed, install
 from next_format import NEXT, bring_forward, copy_next
 from processes import ROOT, Gateway, RedisServer, wait_until
@@ -82,7 +83,7 @@ def answers(*gateways: Gateway) -> list[dict[str, Any]]:
 
 def formats(client: Any) -> tuple[int, int, list[int]]:
     """Give the formats of the live epoch: its own, that of its contents, those of its programs."""
-    _, digest = layout.decode_pointer(client.get(KEYS.live))
+    _, digest = decode_pointer(client.get(KEYS.live))
     version = {key: client.get(key)[5] for key in client.keys(KEYS.blob(b"") + "*")}
     signed = layout.unpack_map(layout.Signed, client.get(KEYS.blob(digest))[16:])
     epoch = layout.unpack_map(layout.Epoch, signed["epoch"])

@@ -8,7 +8,7 @@ import pytest
 
 import processes
 import workplace
-from gateway.layout import decode_pointer
+from gateway.pointer import decode_pointer
 from workplace import APP, Workplace
 
 V1, V2 = "1.0.0.1", "1.0.0.2"

@@ -9,9 +9,9 @@ from compiler.publication.gateways import wait_for_gateways
 from compiler.publication.mirror import Mirror
 from compiler.publication.publisher import LostRaceError
 from compiler.refusal import Refused
-from gateway import layout
 from gateway.errors import StoreError
 from gateway.link import connect_sync, parse_url
+from gateway.pointer import encode_pointer
 from publishing import (
     COFFEE,
     KEYS,
@@ -215,11 +215,11 @@ def test_the_pointer_never_falls(workshop: Workshop) -> None:
     """The script moves the pointer only from what was read, and only upwards."""
     mirror = workshop.mirror
     digest = bytes(32)
-    five, six, four = (layout.encode_pointer(number, digest) for number in (5, 6, 4))
+    five, six, four = (encode_pointer(number, digest) for number in (5, 6, 4))
     assert mirror.swap_pointer(None, five, 5) == five
     assert mirror.swap_pointer(None, six, 6) == five
     assert mirror.swap_pointer(five, four, 4) == five
-    assert mirror.swap_pointer(five, layout.encode_pointer(5, b"\1" * 32), 5) == five
+    assert mirror.swap_pointer(five, encode_pointer(5, b"\1" * 32), 5) == five
     assert mirror.swap_pointer(five, six, 6) == six
     assert mirror.swap_pointer(five, six, 6) == six  # said twice
 

@@ -8,6 +8,7 @@ from compiler.publication.history import End, find_epoch, read_history
 from compiler.publication.live import UnreadableError
 from compiler.refusal import Refused
 from gateway import layout
+from gateway.pointer import encode_pointer
 from publishing import WORKSPACE, Workshop, assert_served, image_of, plan_files
 
 ONE, TWO = (image_of(plan_files(versions)) for versions in (["1"], ["1", "2"]))
@@ -19,7 +20,7 @@ DAMAGED = layout.encode(layout.Signed, {"epoch": b"", "key": b"", "signature": b
 def make_live(workshop: Workshop, blob: bytes, *, in_redis: bool = True) -> bytes:
     """Let an E blob be the live epoch; give its digest."""
     digest = layout.digest_of(blob)
-    pointer = layout.encode_pointer(NUMBER, digest)
+    pointer = encode_pointer(NUMBER, digest)
     workshop.store.put_blobs([(digest, blob)])
     workshop.store.put_named("live", pointer)
     if in_redis:

@@ -25,6 +25,7 @@ from compiler.refusal import Refused
 from compiler.status.observer import window_fills
 from gateway import layout
 from gateway.link import connect_sync, parse_url
+from gateway.pointer import encode_pointer
 from gateway.seating import LOST, NO_SEAT
 from interruption import SteppedStore, Steps
 from processes import RedisServer
@@ -292,7 +293,7 @@ def test_a_forced_push_starts_over_with_its_windows(
     damaged = b"TGD1E\x01\0\0" + bytes(8) + b"an epoch of format 1"
     digest = layout.digest_of(damaged)
     workshop.store.put_blobs([(digest, damaged)])
-    pointer = layout.encode_pointer(7, digest)
+    pointer = encode_pointer(7, digest)
     workshop.store.put_named("live", pointer)
     workshop.link.set(KEYS.live, pointer)
     for name, text in plan_files(3).items():

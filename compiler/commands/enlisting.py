@@ -41,7 +41,7 @@ from compiler.publication.live import stored_pointer
 from compiler.publication.publisher import LostRaceError
 from compiler.refusal import Refused
 from compiler.storage.store import Store, open_store
-from gateway.layout import decode_pointer
+from gateway.pointer import decode_pointer
 
 _TRIES = 10
 LATER = "It takes effect with the next push."

@@ -25,7 +25,7 @@ from compiler.publication.epoch import read_publication
 from compiler.publication.live import stored_pointer
 from compiler.refusal import Refused
 from compiler.storage.store import Store, open_store
-from gateway.layout import decode_pointer
+from gateway.pointer import decode_pointer
 
 allowlist_app = typer.Typer(
     help="Allowlists: ids added or removed at once; lists kept in the store, not in Git.",

@@ -34,8 +34,8 @@ from compiler.publication.publisher import publish
 from compiler.publication.publisher_key import PublisherKey
 from compiler.publication.restore import restore
 from compiler.storage.store import Store
-from gateway.layout import decode_pointer
 from gateway.link import SyncLink
+from gateway.pointer import decode_pointer
 
 PROBED_BLOBS = 512
 """How many of the live epoch's blobs are looked for each second, in turn: a part of a Cluster may

@@ -16,6 +16,7 @@ from compiler.publication.mirror import batches
 from compiler.storage.store import Store
 from gateway import layout
 from gateway.errors import FormatError, StoreError
+from gateway.pointer import encode_pointer
 from gateway.signing import PublicKey, key_id, verify
 
 _BLOBS_AT_ONCE = 256
@@ -108,7 +109,7 @@ class _Check:
         """Note a sound epoch."""
         self.sound, self.above = self.sound + 1, link.number
         self._records += link.number < self._oldest
-        self._newest = self._newest or layout.encode_pointer(link.number, link.digest).decode()
+        self._newest = self._newest or encode_pointer(link.number, link.digest).decode()
         self._anchors.pop(link.number, None)
         raw, author, time = link.signed["key"], link.epoch["author"], link.epoch["time"]
         new = Signed(key_id(raw), author, link.number, time, link.number, time)

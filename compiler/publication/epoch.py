@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from compiler.windows import frozen_of
 from gateway import layout
 from gateway.errors import OtherFormatError
+from gateway.pointer import encode_pointer
 
 Reader = Callable[[bytes], bytes]
 """Gives a blob by its digest. Raises StoreError or FormatError."""
@@ -34,7 +35,7 @@ class Publication:
     @property
     def pointer(self) -> bytes:
         """The pointer to this epoch."""
-        return layout.encode_pointer(self.number, self.digest)
+        return encode_pointer(self.number, self.digest)
 
 
 def read_epoch(blob: bytes) -> tuple[layout.Signed, layout.Epoch]:

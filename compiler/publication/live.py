@@ -14,7 +14,7 @@ from compiler.publication.versions import note_versions, packages_of
 from compiler.refusal import Refused
 from compiler.storage.store import Store
 from gateway.errors import FormatError
-from gateway.layout import decode_pointer
+from gateway.pointer import decode_pointer
 
 LIVE = "live"
 """The store's object that holds the pointer of the newest epoch known to be committed."""

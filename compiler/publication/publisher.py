@@ -47,6 +47,7 @@ from compiler.storage.store import Store
 from gateway import layout
 from gateway.errors import FormatError, StoreError
 from gateway.link import SyncLink
+from gateway.pointer import decode_pointer, encode_pointer
 
 _STORE_ROUNDS = 3
 _LAST_NUMBER = 1 << 50  # what a gateway says above this is nonsense, and would end the numbers
@@ -135,7 +136,7 @@ def publish(
     check_versions(store, packages_of(image.tree, image.blobs.__getitem__, known))
     # A gateway never goes below what it has served, even if Redis lost that pointer meanwhile.
     served = (each.epoch for each in gateways if each.epoch < _LAST_NUMBER)
-    last, previous = layout.decode_pointer(over) if over is not None else (0, b"")
+    last, previous = decode_pointer(over) if over is not None else (0, b"")
     if live is not None:
         last, previous = live.number, live.digest
     epoch: layout.Epoch = {
@@ -200,7 +201,7 @@ class _Push:
         digest = layout.digest_of(blob)
         written = self.write(digest, blob)
         old = self.live.pointer if self.live is not None else self.replaced
-        new = layout.encode_pointer(epoch["number"], digest)
+        new = encode_pointer(epoch["number"], digest)
         before = self.live.tree["windows"] if self.live is not None else {}
         try:
             windows.prepare(self.mirror, before, self.image.tree["windows"], self.store.get_blob)
@@ -286,7 +287,7 @@ class _Push:
                 None,
             )
         try:
-            number, digest = layout.decode_pointer(found)
+            number, digest = decode_pointer(found)
             winner = read_publication(digest, self.store.get_blob)
         except (FormatError, StoreError):
             return LostRaceError(

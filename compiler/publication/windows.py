@@ -22,7 +22,7 @@ from compiler.publication.seat_records import SeatRecord, SeatRecords, limits_of
 from compiler.refusal import Refused
 from compiler.windows import Frozen, freeze, kind_of, split_name
 from gateway import layout
-from gateway.layout import decode_pointer
+from gateway.pointer import decode_pointer
 from gateway.seating import FROZEN, OPEN, THAWED, shard_count
 
 if TYPE_CHECKING:  # numpy is imported where it is used, as in compiler/windows.py

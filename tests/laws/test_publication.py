@@ -18,7 +18,7 @@ import pytest
 from compiler.image import Image
 from compiler.publication.collection import collect
 from compiler.publication.publisher import publish
-from gateway import layout
+from gateway.pointer import decode_pointer
 from interruption import Killed, SteppedLink, SteppedStore, Steps, kill
 from processes import RedisServer
 from publishing import (
@@ -46,7 +46,7 @@ def assert_whole(workshop: Workshop) -> int:
     """Look that what Redis points to is complete, there and in the store; give its number."""
     number = assert_served(workshop.link)
     pointer = workshop.link.get(KEYS.live)
-    assert_stored(workshop.store, layout.decode_pointer(pointer)[1])
+    assert_stored(workshop.store, decode_pointer(pointer)[1])
     return number
 
 

@@ -75,7 +75,7 @@ def rules_of(opened: snapshots.Opened) -> Rules:
     }
     lists = {name: crowds.ids_of(ids) for name, ids in opened.ids.items()}
     seats = {name: SeatHashes(each) for name, each in frozen.items()}
-    return Rules(1, opened.plan, lists, seats, table=opened.snapshot._table)
+    return Rules(1, opened.plan, lists, seats, table=opened.snapshot._table, laid=opened.laid)
 
 
 @settings(max_examples=PLANS, deadline=None, derandomize=not SOAK, suppress_health_check=ALL)
