@@ -28,8 +28,7 @@ field missing, unknown or of another type is a FormatError. Map keys are written
 so equal data gives equal bytes.
 
 Bitmaps are little-endian byte strings without trailing zeros: bit i (value 2**i) is the release of
-rank i, rank 0 being the strongest; so the AND of bitmaps holds the candidates, and the lowest set
-bit wins.
+rank i, rank 0 being the strongest: the AND of bitmaps holds the candidates, the lowest bit wins.
 
 A *line* table maps an ordered value to a bitmap: with sorted bounds b0 < b1 < … it has 2n+1 cells:
 cell 2i+1 for the value b[i] itself, cell 2i for values between b[i-1] and b[i]. A schedule is
@@ -50,7 +49,6 @@ buckets the remainders have 49 bits; with numbers of 23 bits an entry has 9 byte
 number 5: 00 00 00 00 00 00 80 00 05), and a bucket of 174 ids 1,566 bytes.
 
 Pack: the buckets of one shard, one after another, each preceded by its length in 4 bytes.
-
 The filter: bit pattern `filter_pattern(hash)` is set in the word of index
 (hash * buckets * FILTER_WORDS) >> 64, counted over all shards; that word is of the hash's bucket.
 
@@ -64,9 +62,8 @@ The set of number numbers[i] is on the lists of members[ends[i-1]:ends[i]] (from
 ascending and never none. So s sets of m members in all take 4 * (2 * s + m) bytes.
 
 Compatibility: changed fields or hashes make a new version (the magic's digit and the version byte
-are one number). A reader takes its own and the one before (1 was never released), refuses others.
-_UPGRADES makes of an older map one of today's: nothing but this module sees older ones. Signed and
-Epoch never change: they are the history.
+are one number). A reader takes its own and the one before (1 was never released). _UPGRADES makes
+of an older map one of today's. Signed and Epoch never change: they are the history.
 """
 
 import hashlib
