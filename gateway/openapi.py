@@ -190,6 +190,15 @@ _SCHEMAS: dict[str, Any] = {
     },
 }
 
+_TOKEN = {
+    "type": "http",
+    "scheme": "bearer",
+    "bearerFormat": "JWT",
+    "description": "Where the workspace has an identity provider, `user` and `device` are those of "
+    "a sound token alone, and what is sent as such counts for nothing; a token that is missing, "
+    "expired or wrong is no error. Elsewhere it is ignored.",
+}
+
 _PROBLEMS = {
     "400": "The request breaks as a whole",
     "408": "The body did not come in time",
@@ -295,7 +304,8 @@ DOCUMENT: dict[str, Any] = {
             }
         },
     },
-    "components": {"schemas": _SCHEMAS},
+    "security": [{}, {"token": []}],
+    "components": {"schemas": _SCHEMAS, "securitySchemes": {"token": _TOKEN}},
 }
 
 DOCUMENT_BYTES = orjson.dumps(DOCUMENT)

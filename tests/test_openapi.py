@@ -97,8 +97,28 @@ STRUCTURE = {
         },
         "components": {
             "type": "object",
-            "patternProperties": {"^schemas$": {"type": "object", "additionalProperties": OBJECT}},
+            "properties": {
+                "schemas": {"type": "object", "additionalProperties": OBJECT},
+                "securitySchemes": {
+                    "type": "object",
+                    "additionalProperties": {
+                        "type": "object",
+                        "required": ["type", "scheme"],
+                        "additionalProperties": False,
+                        "properties": {
+                            "type": {"const": "http"},
+                            "scheme": {"type": "string"},
+                            "bearerFormat": {"type": "string"},
+                            "description": {"type": "string"},
+                        },
+                    },
+                },
+            },
             "additionalProperties": False,
+        },
+        "security": {
+            "type": "array",
+            "items": {"type": "object", "additionalProperties": {"type": "array", "maxItems": 0}},
         },
     },
 }
@@ -140,6 +160,15 @@ def test_every_schema_is_one_and_every_reference_resolves() -> None:
         for operation in operations.values():
             named = {p["name"] for p in operation.get("parameters", ()) if p["in"] == "path"}
             assert named == set(re.findall(r"\{(\w+)\}", path))
+
+
+def test_a_token_may_be_sent_and_need_not_be() -> None:
+    """All that has ids in it takes a bearer token, which identity.py reads, and none as well."""
+    (name,) = DOCUMENT["components"]["securitySchemes"]
+    assert DOCUMENT["components"]["securitySchemes"][name]["scheme"] == "bearer"
+    assert DOCUMENT["security"] == [{}, {name: []}]
+    operations = [each for path in DOCUMENT["paths"].values() for each in path.values()]
+    assert not any("security" in each for each in operations)
 
 
 def test_every_attribute_is_in_the_document() -> None:
