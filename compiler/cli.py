@@ -84,8 +84,14 @@ COMMANDS = {
     "allowlist": "lists.allowlist_app",
     "switch": "switches.switch_app",
     "window": "windows.window_app",
+    "capacity": "capacity.capacity",
 }
 """Where each command is: to import all of them takes longer than an emergency has."""
+
+PASSED_ON = {"capacity"}
+"""Commands that hand all of their arguments to a program, `--help` too."""
+
+_AS_TYPED = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
 
 
 @app.callback()
@@ -105,7 +111,7 @@ def register(names: Iterable[str]) -> None:
         if isinstance(found, typer.Typer):
             app.add_typer(found, name=name)
         else:
-            app.command(name)(found)
+            app.command(name, context_settings=_AS_TYPED if name in PASSED_ON else None)(found)
 
 
 def main() -> None:

@@ -1,0 +1,12 @@
+"""`tidegate capacity`: what a release day takes; the work is loadtest/capacity's."""
+
+import subprocess
+import sys
+
+import typer
+
+
+def capacity(context: typer.Context) -> None:
+    """Compute gateways, cores, Redis and bandwidth of a release day from `make bench`'s figures."""
+    command = [sys.executable, "-m", "loadtest.capacity", *context.args]
+    raise typer.Exit(subprocess.call(command))  # noqa: S603 - what was typed, after our own words
