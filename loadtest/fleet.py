@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one round; 0 when every phone ended as the gateway wants it, 1 if not, 2 for usage."""
     parser = _parser()
     given = parser.parse_args(arguments)
-    if not _is_loopback(given.gateway):
+    if not is_loopback(given.gateway):
         parser.error("--gateway is not on this machine; a load test sends to loopback only")
     if not 0 < given.phones <= MOST_PHONES or given.at_once < 1:
         parser.error(f"--phones is 1 to {MOST_PHONES:,}, and --at-once 1 or more")
@@ -72,7 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(any(outcome not in GOOD for _, outcome, _ in found))
 
 
-def _is_loopback(url: str) -> bool:
+def is_loopback(url: str) -> bool:
+    """Tell whether a URL leads to this machine."""
     host = urlsplit(url).hostname or ""
     try:
         return host == "localhost" or ip_address(host).is_loopback

@@ -34,6 +34,22 @@ request = function()
   return requests[at] .. string.format("m-%08d", member) .. behind[at]
 end
 """
+# As on the wire, one behind the other: a file is read as an HTTP server would read it.
+_FILE = """\
+local requests, at = {{}}, 0
+function init(args)
+  local file = assert(io.open({path}, "rb"))
+  local text, from = file:read("*a"), 1
+  file:close()
+  while from <= #text do
+    local _, head = text:find("\\r\\n\\r\\n", from, true)
+    local length = tonumber(text:sub(from, head):match("\\r\\nContent%-Length: (%d+)\\r\\n"))
+    requests[#requests + 1] = text:sub(from, head + length)
+    from = head + length + 1
+  end
+  at = (tonumber(args[1]) or 0) % #requests
+end
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +84,15 @@ def write_script(path: Path, requests: Sequence[bytes], members: int = 0) -> Non
         text = f"local requests = {_table(requests)}\n"
     text += "local at = 0\n" + (_OTHERS.format(ids=members) if members else _SAME)
     path.write_text(text, encoding="latin-1")
+
+
+def write_file_script(path: Path, requests: Path) -> None:
+    """Write a script that sends the requests of a file in turn, as often as wrk likes.
+
+    Each of them has a Content-Length. The script's argument says how many to pass over at first.
+    """
+    name = f'"{"".join(map(_escaped, str(requests.resolve()).encode()))}"'
+    path.write_text(_FILE.format(path=name) + _SAME, encoding="latin-1")
 
 
 def _table(texts: Sequence[bytes]) -> str:
