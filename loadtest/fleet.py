@@ -12,12 +12,11 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from loadtest.client import Client, Result, Trust, read_identities, read_keys
 from loadtest.client.fault import UnusableError
+from loadtest.target import is_loopback
 
 MOST_PHONES = 10_000
 GOOD = ("installed", "rolled_back", "latest", "none", "withdrawn", "waiting")
@@ -70,15 +69,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{app}  {outcome:<12} {version:<16} {count:>7,}")
     print(f"{given.phones:,} phones in {took:.1f} s, {given.phones / took:,.0f} a second")
     return int(any(outcome not in GOOD for _, outcome, _ in found))
-
-
-def is_loopback(url: str) -> bool:
-    """Tell whether a URL leads to this machine."""
-    host = urlsplit(url).hostname or ""
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -20,7 +20,7 @@ from compiler.diagnostic import PlanError
 from compiler.refusal import Refused
 from gateway.errors import FormatError, StoreError
 from loadtest.books import Books, open_books
-from loadtest.fleet import is_loopback
+from loadtest.target import is_loopback
 from loadtest.phones import as_json, as_msgpack
 from loadtest.population import MEMBERS, Population
 from loadtest.sample import Tally, judge_sample

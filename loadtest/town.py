@@ -1,0 +1,235 @@
+"""One Locust process's part of a load test: its streets, what it counts, and who judges.
+
+Locust's greenlets call it; between them nothing is shared but this. Other processes' parts have
+other phones: a street's number says which worker it is of.
+"""
+
+import time
+from collections import deque
+from collections.abc import Mapping
+from heapq import heappop, heappush
+from typing import Any, NamedTuple
+
+import gevent
+from gevent.event import Event
+
+from loadtest.books import Books
+from loadtest.levels import UNJUDGED
+from loadtest.options import Settings
+from loadtest.population import Population
+from loadtest.referee import Outcome, judge, windows_won
+from loadtest.rules import Rules
+from loadtest.street import Due, Street
+from loadtest.timeline import Timeline
+
+PHONES = 1 << 36
+"""How many phones there are to draw from: enough for any number of streets and workers."""
+
+MOST_WORKERS = 1_000
+MOST_WAITING = 20_000
+"""Answers that wait for their judge, at most: while an epoch's plan is read, some do."""
+
+INSTALLS = 0.8
+"""The share of those told to update that have the new version when they ask next."""
+
+_PAUSE_SECONDS = 0.002
+_LEAST_WAIT_SECONDS = 0.1
+
+
+class Asked(NamedTuple):
+    """A check with its answer, for the judge."""
+
+    phone: int
+    check: Mapping[str, Any]
+    answer: Any
+    began: float
+    ended: float
+
+
+class Town:
+    """The phones of one process. `index` is the worker's, from 0."""
+
+    def __init__(self, settings: Settings, books: Books, rules: Rules, index: int = 0) -> None:
+        """`rules` are of the epoch that is served now."""
+        self.settings = settings
+        self.timeline = Timeline()
+        self.over = False
+        self.under_way = 0
+        self._books = books
+        self._rules = rules
+        self._population = Population(
+            settings.seed, PHONES, rules.plan, rules.members(), member_share=settings.members
+        )
+        self._check_after = float(rules.plan.workspace.check_after)
+        self._index = index
+        self._free: list[int] = []
+        self._streets: dict[int, Street] = {}
+        self._woken = Event()
+        self._installed: dict[int, dict[str, str | None]] = {}
+        self._won: dict[int, set[tuple[str, str]]] = {}
+        self._every = round(1 / settings.sample) if settings.sample else 0
+        self._turn = 0
+        self._waiting: deque[Asked] = deque()
+        self._judging = False
+
+    def enter(self) -> Street:
+        """Open a street; its phones are as those of a town that has long been there."""
+        serial = heappop(self._free) if self._free else len(self._streets)
+        number = serial * MOST_WORKERS + self._index
+        size = self.settings.street
+        self._streets[serial] = street = Street(
+            self.settings.seed,
+            number * size,
+            size,
+            began=time.time(),
+            spread_seconds=self.wait_of(self._check_after),
+        )
+        return street
+
+    def leave(self, street: Street) -> None:
+        """Close a street; the next one that is opened has its phones."""
+        serial = street.first // street.size // MOST_WORKERS
+        if self._streets.get(serial) is street:
+            heappush(self._free, serial)
+
+    def wait_of(self, check_after: float) -> float:
+        """Give the seconds that a phone waits which was told `check_after`."""
+        return max(_LEAST_WAIT_SECONDS, check_after / self.settings.hurry)
+
+    def rest(self, street: Street) -> None:
+        """Wait until a phone of a street is due, or everyone is woken."""
+        woken = self._woken
+        woken.wait(max(0.0, street.next_moment - time.time()))
+
+    def check(self, due: Due) -> tuple[dict[str, Any], bool]:
+        """Give what a phone asks now, and whether in MessagePack."""
+        late = 1000 * (time.time() - due.moment)
+        second = self.timeline.at(time.time())
+        second.late_ms = max(second.late_ms, late)
+        body = self._population.phone(due.phone)
+        body["apps"].update(self._installed.get(due.phone, {}))
+        if not self.settings.live:
+            body["dry_run"] = True
+        return body, self._population.packed(due.phone)
+
+    def answered(self, street: Street, asked: Asked) -> list[dict[str, Any]]:
+        """Count a good answer; give what is installed by it, as the apps of the answer.
+
+        Every so many-th answer is judged, the first one, too. An answer that is none of ours has
+        ValueError raised.
+        """
+        try:
+            apps = asked.answer["apps"]
+            epoch, check_after = int(asked.answer["epoch"]), float(asked.answer["check_after"])
+            statuses = [str(app["status"]) for app in apps]
+        except (TypeError, KeyError, ValueError) as fault:
+            raise ValueError("the answer is not one of a gateway") from fault
+        milliseconds = 1000 * (asked.ended - asked.began)
+        self.timeline.answered(asked.ended, milliseconds, statuses)
+        self.notice(epoch, asked.ended)
+        if self._every and self._turn % self._every == 0:
+            self._submit(asked)
+        self._turn += 1
+        street.answered(asked.phone, asked.ended, self.wait_of(check_after))
+        return self._install(street, asked.phone, apps)
+
+    def failed(self, street: Street, phone: int, why: str) -> None:
+        """Count a check that got no good answer; its phone backs off."""
+        now = time.time()
+        self.timeline.at(now).failed[why] += 1
+        street.failed(phone, now, hurry=self.settings.hurry, most_seconds=self._check_after)
+
+    def notice(self, epoch: int, moment: float) -> None:
+        """Note which epoch is served; in a storm everyone wakes when it is a new one."""
+        first = not self.timeline.epochs
+        if not self.timeline.served(epoch, moment) or first or self.settings.shape != "storm":
+            return
+        now = time.time()
+        for street in self._streets.values():
+            street.wake(now, self.settings.wake_seconds)
+        woken, self._woken = self._woken, Event()
+        woken.set()
+
+    def keep_time(self) -> None:
+        """Note each second how busy this process is, and how late its clock; without end."""
+        while True:
+            began, used = time.monotonic(), time.process_time()
+            gevent.sleep(1)
+            took = time.monotonic() - began
+            second = self.timeline.at(time.time())
+            second.busy = max(second.busy, (time.process_time() - used) / took)
+            second.stalled_ms = max(second.stalled_ms, 1000 * (took - 1))
+
+    def judge_all(self) -> None:
+        """Judge what waits; without end. An epoch is read in a thread, so that checks go on."""
+        pool = gevent.get_hub().threadpool
+        while True:
+            if not self._waiting:
+                gevent.sleep(0.05)
+                continue
+            self._judging = True
+            asked = self._waiting.popleft()
+            number = asked.answer["epoch"]
+            if number != self._rules.number:
+                try:
+                    self._rules = pool.apply(self._books.rules, (number,))
+                except Exception as fault:  # noqa: BLE001 - whatever it is, the run goes on
+                    self._unjudged(asked, str(fault))
+                    continue
+            self._judge(asked)
+            self._judging = bool(self._waiting)
+            gevent.sleep(_PAUSE_SECONDS)
+
+    def finish(self, seconds: float) -> bool:
+        """Ask no more; wait until what is under way is answered and judged. Tell whether it is."""
+        self.over = True
+        with gevent.Timeout(seconds, False):
+            while self.under_way or self._waiting or self._judging:
+                gevent.sleep(0.05)
+        return not (self.under_way or self._waiting or self._judging)
+
+    def _submit(self, asked: Asked) -> None:
+        if len(self._waiting) < MOST_WAITING:
+            self._waiting.append(asked)
+        else:
+            self._unjudged(asked, "too many answers wait for their judge")
+
+    def _judge(self, asked: Asked) -> None:
+        held = self._won.get(asked.phone, set())
+        verdict = judge(self._rules, asked.check, asked.answer, asked.began, asked.ended, held)
+        self.timeline.at(asked.ended).judged[verdict.outcome.value] += 1
+        if verdict.outcome is not Outcome.RIGHT:
+            self._show(asked, verdict.outcome, verdict.sentence)
+        elif self.settings.live:
+            self._won.setdefault(asked.phone, set()).update(windows_won(self._rules, asked.answer))
+
+    def _unjudged(self, asked: Asked, why: str) -> None:
+        self.timeline.at(asked.ended).judged[UNJUDGED] += 1
+        self._show(asked, UNJUDGED, why)
+        self._judging = bool(self._waiting)
+
+    def _show(self, asked: Asked, outcome: str, sentence: str) -> None:
+        self.timeline.show(
+            {
+                "outcome": str(outcome),
+                "sentence": sentence,
+                "seed": self.settings.seed,
+                "phone": asked.phone,
+                "at": asked.ended,
+                "check": dict(asked.check),
+                "answer": asked.answer,
+            }
+        )
+
+    def _install(
+        self, street: Street, phone: int, apps: list[dict[str, Any]]
+    ) -> list[dict[str, Any]]:
+        """Let some of those that were told to change do so before they ask next."""
+        done = []
+        for app in apps:
+            if app["status"] in {"update", "rollback"} and street.chance(INSTALLS):
+                self._installed.setdefault(phone, {})[app["app"]] = app.get("version")
+                done.append(app)
+        return done
+
+
