@@ -212,14 +212,14 @@ def _measure(
                 seconds=arguments.seconds,
                 start=turn * (arguments.ids // arguments.rounds),  # members not asked before
             )
-            found[row.name].append(_account(server, redis, run_wrk))
+            found[row.name].append(account(server, redis, run_wrk))
             server.pin(other_core)
     _say("")
     return found
 
 
-def _account(server: Server, redis: Server | None, run_wrk: Callable[[], Found]) -> Measured:
-    """Run wrk, and count what it took of server and Redis."""
+def account(server: Server, redis: Server | None, run_wrk: Callable[[], Found]) -> Measured:
+    """Run wrk, and count what it took of server and Redis. Raises Failed."""
     used = server.cpu_seconds()
     redis_used = redis.cpu_seconds() if redis else 0.0
     given_up = server.given_up()

@@ -198,9 +198,7 @@ def legend(series: Sequence[Series], *, filled: bool) -> str:
             if filled
             else f'<line x1="1" x2="33" y1="7" y2="7" stroke="{each.colour}" stroke-width="3"{dash}/>'
         )
-        keys.append(
-            f'<span><svg width="34" height="14">{key}</svg> {escape(each.name)}</span>'
-        )
+        keys.append(f'<span><svg width="34" height="14">{key}</svg> {escape(each.name)}</span>')
     return f'<p class="legend">{" ".join(keys)}</p>'
 
 

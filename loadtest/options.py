@@ -115,9 +115,7 @@ class Settings:
             raise UsageError("That is not its name: nothing was sent.")
 
 
-def _number(
-    kind: Callable[[str], Any], low: float, high: float, says: str
-) -> Callable[[str], Any]:
+def _number(kind: Callable[[str], Any], low: float, high: float, says: str) -> Callable[[str], Any]:
     """Make a reader of numbers within bounds."""
 
     def read(text: str) -> Any:

@@ -36,11 +36,11 @@ class Server:
 
     def cpu_seconds(self) -> float:
         """Read the CPU time of the process and its children, user and system."""
-        return sum(map(_cpu_seconds, self._pids()))
+        return sum(map(_cpu_seconds, self.pids()))
 
     def pin(self, core: int) -> None:
         """Keep the process and its children on one core, with all their threads."""
-        for pid in self._pids():
+        for pid in self.pids():
             for thread in Path(f"/proc/{pid}/task").iterdir():
                 os.sched_setaffinity(int(thread.name), {core})
 
@@ -63,7 +63,8 @@ class Server:
         except (OSError, http.client.HTTPException) as fault:
             raise Failed(f"The server on port {self.port} does not answer: {fault!r}") from None
 
-    def _pids(self) -> list[int]:
+    def pids(self) -> list[int]:
+        """Give the process's id, then those of its children and theirs."""
         found = [self.pid]
         for pid in found:
             for tasks in Path(f"/proc/{pid}/task").glob("*/children"):

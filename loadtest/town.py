@@ -231,5 +231,3 @@ class Town:
                 self._installed.setdefault(phone, {})[app["app"]] = app.get("version")
                 done.append(app)
         return done
-
-

@@ -40,6 +40,7 @@ DAY = Day(
     visitors=86.4e6,
     checks=10,
     apps=3,
+    variety=1,
     peak=4,
     lists=True,
     members=0.1,
@@ -91,6 +92,12 @@ def test_without_lists_nothing_is_looked_up() -> None:
     day = replace(DAY, lists=False)
     assert sum(cpu_us(day, FIGURES).values()) == pytest.approx(17)
     assert need(day, SITE, FIGURES).lookups == 0
+
+
+def test_variety_makes_a_check_dearer_and_nothing_else() -> None:
+    """What lists, look-ups and connections add is as the bench has it."""
+    costs = cpu_us(replace(DAY, variety=1.5), FIGURES)
+    assert list(costs.values()) == pytest.approx([15, 3, 0.9, 0.5, 0.1, 5])
 
 
 def test_drivers_are_what_a_tenth_more_does() -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from loadtest.capacity import figures, quantity, text
 from loadtest.capacity.availability import Failures, expected
-from loadtest.capacity.day import Day, Site, need
+from loadtest.capacity.day import VARIETY, Day, Site, need
 from loadtest.capacity.figures import Figures, FiguresError
 from loadtest.capacity.storm import Storm
 from loadtest.capacity.text import Findings
@@ -53,6 +53,7 @@ def _findings(asked: argparse.Namespace, measured: Figures) -> Findings:
         visitors=asked.visitors,
         checks=asked.checks_per_visitor,
         apps=asked.apps,
+        variety=asked.variety,
         peak=asked.peak,
         lists=asked.list_ids > 0,
         members=asked.members,
@@ -126,6 +127,7 @@ _OPTIONS = {
         ("visitors", quantity.above_zero, "200e6", "phones that open the host app in a day"),
         ("checks-per-visitor", quantity.above_zero, "8", "checks a visitor and day"),
         ("apps", quantity.above_zero, "5", "apps in a check"),
+        ("variety", quantity.above_zero, f"{VARIETY}", "times the bench's check that yours takes"),
         ("peak", quantity.above_zero, "5", "the busiest second over the mean one"),
         ("new-connections", quantity.share, "20%", "checks that open a connection to a gateway"),
         ("list-ids", quantity.amount, "10M", "ids on all allowlists together; 0: no list is live"),

@@ -16,6 +16,10 @@ DAY_SECONDS = 86_400.0
 ID_BYTES = 10.5
 """What an id on a list takes in Redis: measured by loadtest/lists.py, see the README."""
 
+VARIETY = 1.6
+"""What a crowd of all kinds of phones on a plan with every kind of release was found to take by
+loadtest/capacity/check.py."""
+
 STEP = 1.1
 """By how much an input is changed to see what it drives."""
 
@@ -24,7 +28,8 @@ STEP = 1.1
 class Day:
     """What comes in a day. Shares are of 1; a visitor is a phone that opens the host app.
 
-    `peak` is the busiest second over the mean one. `members`: the share of checks by someone on a
+    `variety` is how many times the bench's check one of real phones takes: those of the bench are
+    alike, and so are its apps, so that few values and few answers are used. `peak` is the busiest second over the mean one. `members`: the share of checks by someone on a
     list; of these the gateway remembers the share `remembered`, and looks the others up in Redis.
     `fresh`: the share of checks that open a connection. `updates`: downloads a visitor and day, of
     which the share `patched` is a patch; sizes in bytes. `ids`: on all lists together.
@@ -33,6 +38,7 @@ class Day:
     visitors: float
     checks: float
     apps: float
+    variety: float
     peak: float
     lists: bool
     members: float
@@ -100,8 +106,8 @@ def cpu_us(day: Day, figures: Figures) -> dict[str, float]:
     strangers = 1 - day.members
     asked, known = day.members * (1 - day.remembered), day.members * day.remembered
     return {
-        "a check of one app": figures.first_app_us,
-        "further apps": max(0.0, day.apps - 1) * figures.further_app_us,
+        "a check of one app": day.variety * figures.first_app_us,
+        "further apps": day.variety * max(0.0, day.apps - 1) * figures.further_app_us,
         "strangers to live lists": strangers * figures.stranger_us if day.lists else 0.0,
         "members, looked up in Redis": asked * figures.asked_us if day.lists else 0.0,
         "members, remembered": known * figures.remembered_us if day.lists else 0.0,
@@ -142,7 +148,7 @@ def exact_cores(day: Day, site: Site, figures: Figures) -> float:
 
 
 DRIVERS = (
-    *("visitors", "checks", "peak", "apps", "members", "remembered", "fresh"),
+    *("visitors", "checks", "peak", "apps", "variety", "members", "remembered", "fresh"),
     *("updates", "package_bytes", "patch_bytes", "patched"),
 )
 

@@ -20,6 +20,7 @@ _NAMES = {
     "checks": "checks a visitor",
     "peak": "peak",
     "apps": "apps a check",
+    "variety": "variety of phones and releases",
     "members": "share of members",
     "remembered": "share remembered",
     "fresh": "share of new connections",
