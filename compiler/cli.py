@@ -84,14 +84,10 @@ COMMANDS = {
     "allowlist": "lists.allowlist_app",
     "switch": "switches.switch_app",
     "window": "windows.window_app",
+    "loadtest": "loadtest.loadtest",
     "capacity": "capacity.capacity",
 }
 """Where each command is: to import all of them takes longer than an emergency has."""
-
-PASSED_ON = {"capacity"}
-"""Commands that hand all of their arguments to a program, `--help` too."""
-
-_AS_TYPED = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
 
 
 @app.callback()
@@ -107,11 +103,13 @@ def register(names: Iterable[str]) -> None:
         if name in there:
             continue
         module, _, attribute = COMMANDS[name].partition(".")
-        found = getattr(import_module(f"compiler.commands.{module}"), attribute)
+        home = import_module(f"compiler.commands.{module}")
+        found = getattr(home, attribute)
         if isinstance(found, typer.Typer):
             app.add_typer(found, name=name)
         else:
-            app.command(name, context_settings=_AS_TYPED if name in PASSED_ON else None)(found)
+            # A command that only passes its arguments on says so beside itself.
+            app.command(name, **getattr(home, "TYPER", {}))(found)
 
 
 def main() -> None:

@@ -38,7 +38,7 @@ def locust_arguments(arguments: Sequence[str]) -> list[str]:
     if users is None:
         found += ["-u", _USERS]
     if _value(given, "-r", "--spawn-rate") is None:
-        found += ["-r", users or _USERS]
+        found += ["-r", str(min(int(users), 100)) if users and users.isdigit() else _USERS]
     if _value(given, "-t", "--run-time") is None and "--web" not in arguments:
         found += ["-t", _SECONDS]
     return [*found, *given]

@@ -20,6 +20,7 @@ from compiler.windows import frozen_of, split_name
 from gateway import layout
 from gateway.layout import decode_pointer
 from gateway.link import connect_sync, parse_url
+from gateway.membership import MembershipTable
 from loadtest.rules import Ids, Rules, SeatHashes
 
 KEPT = 8
@@ -64,6 +65,7 @@ class Books:
         self._rules: dict[int, Rules] = {}
         # Two epochs share what they share in the store, for as long as one of them is kept.
         self._lists: WeakValueDictionary[bytes, Ids] = WeakValueDictionary()
+        self._last_table: tuple[layout.Membership, MembershipTable] | None = None
 
     def newest(self) -> Rules:
         """Read the newest epoch. Raises Refused when nothing was published; StoreError."""
@@ -110,7 +112,22 @@ class Books:
                 for app, digest in tree["patches"].items()
             },
             self._url_secret,
+            self._table(publication),
         )
+
+    def _table(self, publication: Publication) -> MembershipTable | None:
+        membership = publication.contents["membership"]
+        if membership is None:
+            return None
+        if self._last_table and self._last_table[0] == membership:  # few pushes change a list
+            return self._last_table[1]
+        blob = self._store.get_blob
+        sets: layout.Sets = layout.decode(layout.Sets, blob(membership["sets"]))
+        shards = [blob(digest) for digest in membership["shards"]]
+        positions = {name: at for at, name in enumerate(sets["lists"])}
+        table = MembershipTable(membership, sets, shards, positions)
+        self._last_table = membership, table
+        return table
 
     def _ids(self, digest: bytes) -> Ids:
         found = self._lists.get(digest)

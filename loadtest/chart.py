@@ -81,10 +81,13 @@ class _Drawing:
     def svg(self) -> str:
         height = self._bottom + _FOOT
         label = escape(f"{self._chart.title}, {self._chart.unit}")
-        parts = [
+        opening = (
             f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{label}" '
             'xmlns="http://www.w3.org/2000/svg" font-family="sans-serif" font-size="12" '
-            f'fill="{BLACK}">',
+            f'fill="{BLACK}">'
+        )
+        parts = [
+            opening,
             *self._grid(),
             *(self._filled() if self._chart.stacked else self._lines()),
             *self._limit(),
@@ -172,7 +175,7 @@ class _Drawing:
         y = self._y(value)
         return [
             _line(_LEFT, y, _WIDTH - _RIGHT, y, BLACK, "7 4", 1.2),
-            _text(_WIDTH - _RIGHT - 4, y - 5, name, "end"),
+            _text(_WIDTH - _RIGHT - 4, y - 5, name, "end", _HALO),
         ]
 
     def _marks(self) -> list[str]:
@@ -196,7 +199,7 @@ def legend(series: Sequence[Series], *, filled: bool) -> str:
             f'<rect y="2" width="22" height="11" fill="{each.colour}" stroke="{BLACK}" '
             'stroke-width="0.5"/>'
             if filled
-            else f'<line x1="1" x2="33" y1="7" y2="7" stroke="{each.colour}" stroke-width="3"{dash}/>'
+            else f'<path d="M1 7H33" stroke="{each.colour}" stroke-width="3"{dash}/>'
         )
         keys.append(f'<span><svg width="34" height="14">{key}</svg> {escape(each.name)}</span>')
     return f'<p class="legend">{" ".join(keys)}</p>'

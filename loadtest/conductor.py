@@ -21,11 +21,13 @@ from locust.runners import MasterRunner, WorkerRunner
 from locust.shape import LoadTestShape
 
 from gateway.errors import TidegateError
-from loadtest.books import open_books
+from loadtest.clerk import Clerk
 from loadtest.gateway_probe import AwayError, served_epoch
 from loadtest.levels import Level, hold
+from loadtest.marks import epoch_marks, read_marks
 from loadtest.options import AWAY, HELD, NOT_HELD, USAGE, Settings, UsageError
-from loadtest.report import Run, as_csv, as_html, doubts, epoch_marks, read_marks
+from loadtest.report import Run, as_html, doubts
+from loadtest.series import as_csv
 from loadtest.shapes import Day, Ramp, Step
 from loadtest.timeline import Timeline
 from loadtest.town import Town
@@ -90,7 +92,7 @@ class Conductor:
                 settings.allow_target(self._environment.host or "")
             if options.headless:
                 served_epoch(self._environment.host or "")
-                open_books(settings.store, settings.workspace, settings.redis).newest()
+                Clerk(settings).newest()
         except (UsageError, ValueError) as fault:
             _end(str(fault), USAGE)
         except (AwayError, TidegateError, OSError) as fault:
@@ -172,9 +174,9 @@ class Conductor:
 
     def _make_town(self, settings: Settings) -> Town:
         secret = os.environ.get("TIDEGATE_URL_SECRET") or None
-        books = open_books(settings.store, settings.workspace, settings.redis, secret)
-        rules = books.rules(served_epoch(self._environment.host or ""))
-        return Town(settings, books, rules, max(0, getattr(self._runner, "worker_index", 0)))
+        clerk = Clerk(settings, secret)
+        rules = clerk.rules(served_epoch(self._environment.host or ""))
+        return Town(settings, clerk, rules, max(0, getattr(self._runner, "worker_index", 0)))
 
     def _watch(self) -> None:
         """Notice a new epoch at once, however seldom phones ask."""

@@ -39,7 +39,7 @@ def hold(levels: Levels, total: Second) -> list[Level]:
     checks = total.answered + total.failures
     failed = 100 * total.failures / checks if checks else 100.0
     p99 = total.percentile(0.99)
-    measured = "no answer" if p99 is None else f"{p99:.3g} ms"
+    measured = "no answer" if p99 is None else f"{p99:,.1f} ms"
     found = [
         Level(
             "p99 of answers",

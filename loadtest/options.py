@@ -147,52 +147,129 @@ def _add_places(parser: Any) -> None:
         parser.add_argument(name, include_in_web_ui=False, **more)
 
     env = os.environ
-    hidden("--store", default=env.get("TIDEGATE_STORE", ""), metavar="PLACE",
-           help="the store whose plans judge the answers (TIDEGATE_STORE)")  # fmt: skip
-    hidden("--redis", default=env.get("TIDEGATE_REDIS", ""), metavar="URL",
-           help="tells sooner than the store of a new epoch; need not be given (TIDEGATE_REDIS)")  # fmt: skip
-    hidden("--workspace", default=env.get("TIDEGATE_WORKSPACE", ""), metavar="NAME",
-           help="(TIDEGATE_WORKSPACE)")  # fmt: skip
-    hidden("--live", action="store_true",
-           help="count for real: seats, census, reports; asks first (default: dry runs, no trace)")  # fmt: skip
+    hidden(
+        "--store",
+        default=env.get("TIDEGATE_STORE", ""),
+        metavar="PLACE",
+        help="the store whose plans judge the answers (TIDEGATE_STORE)",
+    )
+    hidden(
+        "--redis",
+        default=env.get("TIDEGATE_REDIS", ""),
+        metavar="URL",
+        help="tells sooner than the store of a new epoch; need not be given (TIDEGATE_REDIS)",
+    )
+    hidden(
+        "--workspace",
+        default=env.get("TIDEGATE_WORKSPACE", ""),
+        metavar="NAME",
+        help="(TIDEGATE_WORKSPACE)",
+    )
+    hidden(
+        "--live",
+        action="store_true",
+        help="count for real: seats, census, reports; asks first (default: dry runs, no trace)",
+    )
     hidden("--yes", action="store_true", help="do not ask before --live")
-    hidden("--target-is-mine", action="store_true",
-           help="the host is not this machine, and is mine to put under load")  # fmt: skip
+    hidden(
+        "--target-is-mine",
+        action="store_true",
+        help="the host is not this machine, and is mine to put under load",
+    )
     add = parser.add_argument
     add("--seed", type=_COUNT, default=1, metavar="N", help="the same seed, the same phones (1)")
-    add("--street", type=_number(int, 1, 100_000, "a whole number from 1 to 100000"), default=500,
-        metavar="N", help="phones behind one Locust user, which has one connection (500)")  # fmt: skip
-    add("--members", type=_SHARE, default=1.0, metavar="PERCENT",
-        help="phones that are on a list of the plan (1)")  # fmt: skip
-    add("--cold", type=_SHARE, default=5.0, metavar="PERCENT",
-        help="checks of apps that start cold, on a new connection (5)")  # fmt: skip
-    add("--download", type=_SHARE, default=0.0, metavar="PERCENT",
-        help="of those told to update, how many fetch the first 64 KiB of the package (0)")  # fmt: skip
+    add(
+        "--street",
+        type=_number(int, 1, 100_000, "a whole number from 1 to 100000"),
+        default=500,
+        metavar="N",
+        help="phones behind one Locust user, which has one connection (500)",
+    )
+    add(
+        "--members",
+        type=_SHARE,
+        default=1.0,
+        metavar="PERCENT",
+        help="phones that are on a list of the plan (1)",
+    )
+    add(
+        "--cold",
+        type=_SHARE,
+        default=5.0,
+        metavar="PERCENT",
+        help="checks of apps that start cold, on a new connection (5)",
+    )
+    add(
+        "--download",
+        type=_SHARE,
+        default=0.0,
+        metavar="PERCENT",
+        help="of those told to update, how many fetch the first 64 KiB of the package (0)",
+    )
 
 
 def _add_shape(parser: Any) -> None:
     add = parser.add_argument
     add("--shape", choices=NAMES, default="steady", help="steady, day, storm or ramp (steady)")
-    add("--hurry", type=_number(float, 0.01, 100_000, "a number from 0.01 on"), default=60.0,
-        metavar="X", help="phones' clocks run X times as fast: check_after 1800 is 30 s (60)")  # fmt: skip
-    add("--wake-seconds", type=_SECONDS, default=5.0, metavar="S",
-        help="storm: within which all phones wake when an epoch is new (5)")  # fmt: skip
-    add("--step-seconds", type=_SECONDS, default=15.0, metavar="S",
-        help="ramp: how long each tenth of the users is held (15)")  # fmt: skip
+    add(
+        "--hurry",
+        type=_number(float, 0.01, 100_000, "a number from 0.01 on"),
+        default=60.0,
+        metavar="X",
+        help="phones' clocks run X times as fast: check_after 1800 is 30 s (60)",
+    )
+    add(
+        "--wake-seconds",
+        type=_SECONDS,
+        default=5.0,
+        metavar="S",
+        help="storm: within which all phones wake when an epoch is new (5)",
+    )
+    add(
+        "--step-seconds",
+        type=_SECONDS,
+        default=15.0,
+        metavar="S",
+        help="ramp: how long each tenth of the users is held (15)",
+    )
 
 
 def _add_levels(parser: Any) -> None:
     add = parser.add_argument
-    add("--p99-ms", type=_number(float, 0.01, 1e6, "a number of milliseconds"), default=250.0,
-        metavar="MS", help="level: 99 of 100 good answers are there within (250)")  # fmt: skip
-    add("--failures", type=_SHARE, default=0.0, metavar="PERCENT",
-        help="level: checks without a good answer, at most (0)")  # fmt: skip
+    add(
+        "--p99-ms",
+        type=_number(float, 0.01, 1e6, "a number of milliseconds"),
+        default=250.0,
+        metavar="MS",
+        help="level: 99 of 100 good answers are there within (250)",
+    )
+    add(
+        "--failures",
+        type=_SHARE,
+        default=0.0,
+        metavar="PERCENT",
+        help="level: checks without a good answer, at most (0)",
+    )
     add("--wrong", type=_COUNT, default=0, metavar="N", help="level: wrong answers, at most (0)")
-    add("--unconfirmed", type=_COUNT, default=0, metavar="N",
-        help="level: answers that are right only if Redis was away, at most (0)")  # fmt: skip
-    add("--sample", type=_SHARE, default=1.0, metavar="PERCENT",
-        help="answers that are judged by the plan of the epoch that they name (1)")  # fmt: skip
+    add(
+        "--unconfirmed",
+        type=_COUNT,
+        default=0,
+        metavar="N",
+        help="level: answers that are right only if Redis was away, at most (0)",
+    )
+    add(
+        "--sample",
+        type=_SHARE,
+        default=1.0,
+        metavar="PERCENT",
+        help="answers that are judged by the plan of the epoch that they name (1)",
+    )
     add("--report", default="loadtest.html", metavar="FILE", help="the report (loadtest.html)")
     add("--series", default="", metavar="FILE", help="its seconds as CSV")
-    add("--marks", default="", metavar="FILE",
-        help='moments to mark, a line each: {"at": UNIX SECONDS, "text": "Redis killed"}')  # fmt: skip
+    add(
+        "--marks",
+        default="",
+        metavar="FILE",
+        help='moments to mark, a line each: {"at": UNIX SECONDS, "text": "Redis killed"}',
+    )

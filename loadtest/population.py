@@ -211,7 +211,7 @@ class Population:
         return apps
 
     def _learn(self, app: App) -> _Pool:
-        """Make the pool of an app's installed versions: each as common as all older ones."""
+        """Make the pool of an app's installed versions: each twice as common as the one before."""
         newest = sorted(app.packages, key=lambda package: package.key, reverse=True)
         weights = [(each.version, 0.85 / 2**rank) for rank, each in enumerate(newest)]
         rest = [(None, 0.25), ("0.0.1", 0.03), ("junk", 0.005), (7, 0.002)]

@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import count, takewhile
+from itertools import chain, count, islice, takewhile
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -20,15 +20,18 @@ from compiler.diagnostic import PlanError
 from compiler.refusal import Refused
 from gateway.errors import FormatError, StoreError
 from loadtest.books import Books, open_books
-from loadtest.target import is_loopback
 from loadtest.phones import as_json, as_msgpack
 from loadtest.population import MEMBERS, Population
 from loadtest.sample import Tally, judge_sample
 from loadtest.servers import Failed
+from loadtest.target import is_loopback
 from loadtest.wrk import Found, load, write_file_script
 
 STEP = 100
 """Every so manieth phone is one of the sample."""
+
+LEAST_SAMPLE = 200
+"""A sample has so many answers at least, should the load be over before."""
 
 DRY_RUN = {"dry_run": True}
 
@@ -61,8 +64,10 @@ def load_and_judge(
     over = threading.Event()
 
     def sample() -> Tally:
-        numbers = takewhile(lambda _: not over.is_set(), _sampled(population.size))
-        return judge_sample(url, books.rules, population, numbers)
+        numbers = _sampled(population.size)
+        least = islice(numbers, LEAST_SAMPLE)
+        meanwhile = takewhile(lambda _: not over.is_set(), numbers)
+        return judge_sample(url, books.rules, population, chain(least, meanwhile))
 
     with ThreadPoolExecutor(1) as aside:
         judging = aside.submit(sample)

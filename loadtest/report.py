@@ -1,6 +1,5 @@
-"""A run's report: one HTML file that needs nothing else, and its seconds as CSV. Pure."""
+"""A run's report: one HTML file that needs nothing else. Pure."""
 
-import csv
 import json
 import re
 import shlex
@@ -9,7 +8,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
-from io import StringIO
 from typing import Any
 
 from gateway.attribute import BUILT_IN
@@ -17,23 +15,15 @@ from loadtest import chart
 from loadtest.chart import Chart, Mark, Series, legend
 from loadtest.levels import UNJUDGED, Level, Levels
 from loadtest.referee import Outcome
+from loadtest.series import PERCENTILES, STATUSES
 from loadtest.timeline import Second, Timeline
 
 MOST_POINTS = 600
 """A longer run is drawn in steps of several seconds."""
 
-STATUSES = {
-    "latest": chart.SKY,
-    "update": chart.BLUE,
-    "rollback": chart.ORANGE,
-    "withdrawn": chart.RED,
-    "none": chart.YELLOW,
-    "unknown": chart.PURPLE,
-    "invalid": chart.BLACK,
-}
-"""What an app is told, in the order of the picture."""
+LATE_MS = 1_000
+"""From here on a check that left late is worth a word."""
 
-PERCENTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 _EXPLAINED = ("user", "device")
 _APP = re.compile(r"app (\S+): ")
 _STYLE = """
@@ -116,72 +106,30 @@ def summary(run: Run, total: Second) -> list[tuple[str, str]]:
         ("phones awake at once", f"{total.phones:,}"),
         ("latest start of a check", f"{total.late_ms:,.0f} ms after its time"),
         ("busiest Locust process", f"{total.busy:.0%} of a core"),
+        ("Locust's own delay", f"p50 {_ms(total.delay(0.5))}, p99 {_ms(total.delay(0.99))}"),
     ]
     return [*rows, *((name, f"{count:,}") for name, count in sorted(total.extra.items()))]
 
 
 def doubts(run: Run) -> list[str]:
-    """Say what makes the figures doubtful: a generator that was the limit itself."""
-    seconds = list(run.timeline.seconds.values())
+    """Say what makes the figures doubtful: a generator that was the limit, or did not keep pace."""
+    seconds, late = list(run.timeline.seconds.values()), run.timeline.total().late_ms
     saturated = sum(each.saturated for each in seconds)
-    if not saturated:
-        return []
-    return [
-        f"Locust itself was saturated in {saturated} of {len(seconds)} s (a process took over 90 % "
-        "of a core, or its clock was late): latencies of these seconds are partly the "
-        "generator's. Add workers, or ask for fewer checks; what a gateway takes at most, "
-        "wrk tells (loadtest/README.md)."
-    ]
-
-
-def as_csv(timeline: Timeline) -> str:
-    """Write a row a second: what the pictures show, for other programs."""
-    text = StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    names = [*STATUSES, *sorted({s for _, row in timeline.rows() for s in row.apps} - {*STATUSES})]
-    outcomes = tuple(Outcome)
-    writer.writerow(
-        ["unix_second", "answered", "failed", *(f"{name}_ms" for name in PERCENTILES)]
-        + [f"apps_{name}" for name in names]
-        + [f"judged_{name.lower()}" for name in outcomes]
-        + ["phones", "late_ms", "generator_busy", "generator_stalled_ms", "newest_epoch"]
-    )
-    for at, row in timeline.rows():
-        epoch = max((n for n, seen in timeline.epochs.items() if seen < at + 1), default="")
-        times = (row.percentile(share) for share in PERCENTILES.values())
-        writer.writerow(
-            [at, row.answered, row.failures, *("" if ms is None else f"{ms:.2f}" for ms in times)]
-            + [row.apps[name] for name in names]
-            + [row.judged[name] for name in outcomes]
-            + [row.phones, f"{row.late_ms:.0f}", f"{row.busy:.2f}", f"{row.stalled_ms:.0f}", epoch]
+    found = []
+    if saturated:
+        found.append(
+            f"Locust itself was saturated in {saturated} of {len(seconds)} s: a process took over "
+            "90 % of a core, or its own clock was late by over 10 ms. Latencies of these seconds "
+            "are partly the generator's. Use more workers on more cores, or fewer phones; what a "
+            "gateway takes at most, wrk tells (loadtest/README.md)."
         )
-    return text.getvalue()
-
-
-def epoch_marks(timeline: Timeline) -> list[Mark]:
-    """Mark the moments when epochs were first seen in answers, but for the one at the start."""
-    later = sorted(timeline.epochs.items())[1:]
-    return [Mark(moment, f"epoch {number}") for number, moment in later]
-
-
-def read_marks(text: str) -> list[Mark]:
-    """Read faults, a JSON object a line: {"at": UNIX SECONDS, "text": "Redis killed"}.
-
-    Raises ValueError with the line's number.
-    """
-    marks = []
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            said = json.loads(line)
-            marks.append(Mark(float(said["at"]), str(said["text"]), fault=True))
-        except (ValueError, KeyError, TypeError):
-            raise ValueError(
-                f'line {number}: {line[:60]!r} is no mark. Write: {{"at": 1764000000.5, '
-                '"text": "Redis killed"}'
-            ) from None
-    return marks
+    if late >= LATE_MS:
+        found.append(
+            f"Checks left up to {late / 1000:,.1f} s after their time, so less was sent than was "
+            "asked for. If Locust was not saturated, the gateway was slower than the streets' "
+            "phones: more users with smaller streets have more connections."
+        )
+    return found
 
 
 def explain_command(check: Mapping[str, Any], app: str, second: int) -> str:
@@ -230,8 +178,8 @@ def _pictures(run: Run) -> list[str]:
     ]
     limit = (run.levels.p99_ms, f"level: p99 at most {run.levels.p99_ms:g} ms")
     late = [
-        Series("latest start of a check", chart.BLUE, [max(each.late_ms, 1) for each in seconds]),
-        Series("late clock", chart.RED, [max(each.stalled_ms, 1) for each in seconds], "6 4"),
+        Series("latest start of a check", chart.BLUE, [max(each.late_ms, 0.1) for each in seconds]),
+        Series("Locust's own delay, p50", chart.RED, [each.delay(0.5) for each in seconds], "6 4"),
     ]
     charts = [
         Chart("Rate", "checks a second", moments, [answered, failed], marks),
@@ -243,7 +191,7 @@ def _pictures(run: Run) -> list[str]:
         "A solid line marks an epoch (a push, a pause, …), a dashed one a fault.",
         "Of good answers, from sending to the last byte; the scale is logarithmic.",
         "What apps were told, by status.",
-        "Checks leave late when a street waits for its gateway; a late clock is Locust's own.",
+        "Checks leave late when their street waits. Locust's own delay is part of every latency.",
     )
     parts = []
     for each, note in zip(charts, notes, strict=True):
@@ -294,7 +242,9 @@ def _counts(counter: Counter[str]) -> str:
 
 
 def _ms(value: float | None) -> str:
-    return "-" if value is None else f"{value:,.3g} ms"
+    if value is None:
+        return "-"
+    return f"{value:,.{0 if value >= 100 else 1 if value >= 10 else 2}f} ms"
 
 
 def _yes(held: bool) -> str:

@@ -1,8 +1,8 @@
 """What one epoch says, for the referee: plan, ids on lists, seats, patches. Pure.
 
 Ids and seats stay the sorted bytes that they are in the store, and are searched there: ten million
-ids cost no more than their text. Nothing is hashed that a gateway hashes, but for seats, which are
-hashes: so a fault in the gateways' tables of lists cannot hide here.
+ids cost no more than their text, and a fault in the gateways' tables of lists cannot hide here. Of
+those only the filter is used, to tell for whom a gateway had to ask Redis at all.
 """
 
 from bisect import bisect_left
@@ -17,6 +17,7 @@ from compiler.plan import App, ListSource, Plan, Release
 from compiler.reference import Memberships, real_id
 from gateway.hashing import id_hash, id_seed
 from gateway.layout import PatchEntry
+from gateway.membership import MembershipTable
 
 Window = tuple[str, str]
 """A time window: its app and its release."""
@@ -73,7 +74,8 @@ class Rules:
     """One epoch: `plan` has its overrides laid over it.
 
     `lists` has every list of ids, `frozen` the windows that are frozen; `patches` those of each app
-    by the version that they lead to. With `url_secret` signed URLs are checked, too.
+    by the version that they lead to. With `url_secret` signed URLs are checked, too. Without the
+    `table` of all lists anybody may be one for whom Redis had to be asked.
     """
 
     number: int
@@ -82,6 +84,7 @@ class Rules:
     frozen: Mapping[Window, SeatHashes] = field(default_factory=dict)
     patches: Mapping[str, Mapping[str, Sequence[PatchEntry]]] = field(default_factory=dict)
     url_secret: str | None = None
+    table: MembershipTable | None = field(default=None, repr=False)
     apps: Mapping[str, App] = field(init=False, repr=False)
     _alone: dict[str, Plan] = field(init=False, repr=False, default_factory=dict)
 
@@ -116,6 +119,20 @@ class Rules:
                 surely.add(source.name)
         return Memberships(frozenset(surely), frozenset(unknown))
 
+    def looked_up(self, phone: Mapping[str, Any]) -> list[str]:
+        """Name the kinds of ids of a phone for which a gateway asks Redis, and may get no answer.
+
+        Whom the filter takes for a stranger to all lists, it answers by itself.
+        """
+        found = []
+        for kind in ("user", "device"):
+            subject = real_id(self.plan.workspace, phone, kind)
+            if subject is not None and (
+                self.table is None or self.table.may_hold(self._hash(kind, subject))
+            ):
+                found.append(kind)
+        return found
+
     def windows(
         self, phone: Mapping[str, Any], app: App, away: frozenset[str] = NOBODY
     ) -> tuple[set[Window], set[Window]]:
@@ -132,11 +149,12 @@ class Rules:
             window = (app.id, release.id)
             if window not in self.frozen:
                 maybe.add(window)
-            elif kind not in away:
-                hashed = id_hash(text, id_seed(self.plan.workspace.name, kind))
-                if hashed in self.frozen[window]:
-                    seated.add(window)
+            elif kind not in away and self._hash(kind, text) in self.frozen[window]:
+                seated.add(window)
         return seated, maybe
+
+    def _hash(self, kind: str, text: str) -> int:
+        return id_hash(text, id_seed(self.plan.workspace.name, kind))
 
     def _subject(self, phone: Mapping[str, Any], release: Release) -> tuple[str, str] | None:
         """Say whom a window counts: the device, else the user; `by: user` the user only."""

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 NAMES = ("steady", "day", "storm", "ramp")
 STEPS = 10
+MOST_SPAWNED = 100.0
+"""Users that begin or end in a second, at most: Locust warns of more."""
 
 Tick = tuple[int, float] | None
 """Streets that are to be awake, and how many may change a second; None: the run is over."""
@@ -20,7 +22,7 @@ Tick = tuple[int, float] | None
 def day_share(part: float) -> float:
     """Tell which share of the phones is awake at a part of the day (0: midnight, 1: the next).
 
-    Lowest (0.15) at about 4, peaks at 12.30 and, the highest (1.0), at 20.30.
+    Lowest (0.15) at about 4, peaks at 12:30 and, the highest (1.0), at 20:30.
     """
     hour = 24 * part
     noon = 0.55 * math.exp(-(((hour - 12.5) / 3.2) ** 2))
@@ -41,7 +43,7 @@ class Day:
         part = elapsed / self.seconds
         if part >= 1:
             return None
-        return max(1, round(self.users * day_share(part))), float(self.users)
+        return max(1, round(self.users * day_share(part))), MOST_SPAWNED
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,7 @@ class Ramp:
             self.steps.append(self._weigh(self._at(len(self.steps)), self._step_seconds))
         if self.steps and (self.steps[-1].broken or len(self.steps) >= STEPS):
             return None
-        return self._at(len(self.steps)), float(self._users)
+        return self._at(len(self.steps)), MOST_SPAWNED
 
     @property
     def verdict(self) -> str:

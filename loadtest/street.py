@@ -25,7 +25,7 @@ class Street:
     def __init__(
         self, seed: int, first: int, size: int, *, began: float, spread_seconds: float
     ) -> None:
-        self._random = Random(f"{seed}/{first}")  # noqa: S311 - the same run again, not a secret
+        self._random = Random(f"{seed}/{first}")
         self._heap = [
             Due(began + self._random.random() * spread_seconds, first + at) for at in range(size)
         ]

@@ -17,8 +17,8 @@ MOST_SHOWN = 20
 BUSY = 0.9
 """From this share of a core on, the event loop of a Locust process is the limit."""
 
-STALLED_MS = 200.0
-"""So late the generator's own clock was: times measured meanwhile are partly its own."""
+DELAYED_MS = 10.0
+"""From this median of the generator's own delays on, latencies are partly the generator's."""
 
 
 @dataclass(slots=True)
@@ -26,8 +26,9 @@ class Second:
     """One second (or more of them, summed) of all processes.
 
     `answered` and `apps` count by HTTP request and by the app's status in it; `failed` by the
-    reason, `judged` by outcome. `late_ms` is the most that a check left after its time, `busy` the
-    largest share of a core that a Locust process took, `stalled_ms` how late its clock was.
+    reason, `judged` by outcome. `delays` are those of Locust's own event loops, of which every
+    latency has its part; `late_ms` is the most that a check left after its time, `busy` the
+    largest share of a core that a Locust process took.
     """
 
     answered: int = 0
@@ -36,9 +37,9 @@ class Second:
     failed: Counter[str] = field(default_factory=Counter)
     judged: Counter[str] = field(default_factory=Counter)
     extra: Counter[str] = field(default_factory=Counter)
+    delays: Histogram = field(default_factory=Counter)
     late_ms: float = 0.0
     busy: float = 0.0
-    stalled_ms: float = 0.0
     phones: int = 0
 
     def add(self, other: Self) -> None:
@@ -48,11 +49,10 @@ class Second:
             mine.update(theirs)
         self.late_ms = max(self.late_ms, other.late_ms)
         self.busy = max(self.busy, other.busy)
-        self.stalled_ms = max(self.stalled_ms, other.stalled_ms)
         self.phones = max(self.phones, other.phones)
 
     def _counters(self) -> tuple[Counter[Any], ...]:
-        return self.times, self.apps, self.failed, self.judged, self.extra
+        return self.times, self.apps, self.failed, self.judged, self.extra, self.delays
 
     @property
     def failures(self) -> int:
@@ -62,23 +62,27 @@ class Second:
     @property
     def saturated(self) -> bool:
         """Tell whether Locust itself was the limit, so that times are the generator's."""
-        return self.busy >= BUSY or self.stalled_ms >= STALLED_MS
+        return self.busy >= BUSY or (self.delay(0.5) or 0.0) >= DELAYED_MS
 
     def percentile(self, share: float) -> float | None:
         """Give a percentile of what good answers took, in milliseconds; None of none."""
         return percentile(self.times, share)
 
+    def delay(self, share: float) -> float | None:
+        """Give a percentile of what Locust itself was late by, in milliseconds; None of none."""
+        return percentile(self.delays, share)
+
     def as_data(self) -> list[Any]:
         """Write it for a message between processes."""
         counters = [list(each.items()) for each in self._counters()]
-        return [self.answered, *counters, self.late_ms, self.busy, self.stalled_ms, self.phones]
+        return [self.answered, *counters, self.late_ms, self.busy, self.phones]
 
     @classmethod
     def from_data(cls, data: list[Any]) -> Self:
         """Read what `as_data` wrote."""
-        answered, *counters, late_ms, busy, stalled_ms, phones = data
+        answered, *counters, late_ms, busy, phones = data
         read = [Counter(dict(each)) for each in counters]
-        return cls(answered, *read, late_ms, busy, stalled_ms, phones)
+        return cls(answered, *read, late_ms, busy, phones)
 
 
 class Timeline:

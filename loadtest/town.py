@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import gevent
 from gevent.event import Event
 
-from loadtest.books import Books
+from loadtest.clerk import Clerk
+from loadtest.histogram import bucket_of
 from loadtest.levels import UNJUDGED
 from loadtest.options import Settings
 from loadtest.population import Population
@@ -32,6 +33,7 @@ MOST_WAITING = 20_000
 INSTALLS = 0.8
 """The share of those told to update that have the new version when they ask next."""
 
+TICK_SECONDS = 0.05
 _PAUSE_SECONDS = 0.002
 _LEAST_WAIT_SECONDS = 0.1
 
@@ -49,13 +51,13 @@ class Asked(NamedTuple):
 class Town:
     """The phones of one process. `index` is the worker's, from 0."""
 
-    def __init__(self, settings: Settings, books: Books, rules: Rules, index: int = 0) -> None:
+    def __init__(self, settings: Settings, clerk: Clerk, rules: Rules, index: int = 0) -> None:
         """`rules` are of the epoch that is served now."""
         self.settings = settings
         self.timeline = Timeline()
         self.over = False
         self.under_way = 0
-        self._books = books
+        self._clerk = clerk
         self._rules = rules
         self._population = Population(
             settings.seed, PHONES, rules.plan, rules.members(), member_share=settings.members
@@ -151,18 +153,21 @@ class Town:
         woken.set()
 
     def keep_time(self) -> None:
-        """Note each second how busy this process is, and how late its clock; without end."""
+        """Note how late this process's clock is, and each second how busy; without end."""
+        began, used = time.monotonic(), time.process_time()
         while True:
-            began, used = time.monotonic(), time.process_time()
-            gevent.sleep(1)
-            took = time.monotonic() - began
+            slept = time.monotonic()
+            gevent.sleep(TICK_SECONDS)
+            now = time.monotonic()
             second = self.timeline.at(time.time())
-            second.busy = max(second.busy, (time.process_time() - used) / took)
-            second.stalled_ms = max(second.stalled_ms, 1000 * (took - 1))
+            second.delays[bucket_of(1000 * (now - slept - TICK_SECONDS))] += 1
+            if now - began >= 1:
+                busy = (time.process_time() - used) / (now - began)
+                second.busy = max(second.busy, busy)
+                began, used = now, time.process_time()
 
     def judge_all(self) -> None:
         """Judge what waits; without end. An epoch is read in a thread, so that checks go on."""
-        pool = gevent.get_hub().threadpool
         while True:
             if not self._waiting:
                 gevent.sleep(0.05)
@@ -172,7 +177,7 @@ class Town:
             number = asked.answer["epoch"]
             if number != self._rules.number:
                 try:
-                    self._rules = pool.apply(self._books.rules, (number,))
+                    self._rules = self._clerk.rules(number)
                 except Exception as fault:  # noqa: BLE001 - whatever it is, the run goes on
                     self._unjudged(asked, str(fault))
                     continue

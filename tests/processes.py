@@ -208,6 +208,7 @@ class Gateway:
             "TIDEGATE_LATE_MS": "20000",
             **{f"TIDEGATE_{name}": value for name, value in environment.items()},
         }
+        self.module = ("gateway",)
         self.url = ""
         self.admin_url = ""
         self._process: subprocess.Popen[bytes] | None = None
@@ -218,7 +219,7 @@ class Gateway:
         self.log.write_bytes(b"")
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "gateway"],
+                [sys.executable, "-m", *self.module],
                 cwd=ROOT,
                 env=kept | self.environment,
                 stdout=output,

@@ -5,8 +5,10 @@ import sys
 
 import typer
 
+from compiler.commands.loadtest import TYPER as TYPER  # --help and all else are passed on
+
 
 def capacity(context: typer.Context) -> None:
     """Compute gateways, cores, Redis and bandwidth of a release day from `make bench`'s figures."""
     command = [sys.executable, "-m", "loadtest.capacity", *context.args]
-    raise typer.Exit(subprocess.call(command))  # noqa: S603 - what was typed, after our own words
+    raise typer.Exit(subprocess.call(command))  # noqa: S603 - ourselves, as we were asked

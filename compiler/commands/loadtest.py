@@ -3,16 +3,16 @@
 import subprocess
 import sys
 from importlib.util import find_spec
+from typing import Any
 
 import typer
 
 from compiler.commands.console import err
 
 USAGE = 2
-ANY_ARGUMENTS = {
-    "ignore_unknown_options": True,
-    "allow_extra_args": True,
-    "help_option_names": [],  # so that --help is passed on
+TYPER: dict[str, Any] = {
+    "add_help_option": False,  # --help is passed on, as everything is
+    "context_settings": {"ignore_unknown_options": True, "allow_extra_args": True},
 }
 
 
@@ -25,12 +25,12 @@ def loadtest(context: typer.Context) -> None:
         err.print("Locust is not installed. Type: python -m pip install 'tidegate[loadtest]'")
         raise typer.Exit(USAGE)
     command = [sys.executable, "-m", "loadtest", *context.args]
-    raise typer.Exit(_run(command))
+    raise typer.Exit(_code_of(command))
 
 
-def _run(command: list[str]) -> int:
+def _code_of(command: list[str]) -> int:
     """Run a child to its end; it hears Ctrl-C itself, and says what came of the run."""
-    with subprocess.Popen(command) as child:
+    with subprocess.Popen(command) as child:  # noqa: S603 - ourselves, as we were asked
         while True:
             try:
                 return child.wait()

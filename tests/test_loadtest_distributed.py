@@ -1,0 +1,44 @@
+"""A distributed load test: one master and two workers of plain Locust, as separate processes."""
+
+import json
+from pathlib import Path
+
+from load_runs import LONGEST, QUICK, ended, rows_of, start
+from processes import RedisServer, free_port, running_gateway
+from publishing import Workshop, image_of, plan_files
+
+
+def test_a_master_sums_what_its_workers_count(
+    tmp_path: Path, server: RedisServer, workshop: Workshop
+) -> None:
+    """One master and two workers, plain Locust, separate processes: each check is counted once.
+
+    Locust counts for itself what it sent; that must be the report's number, to the last one. The
+    workers are told everything by the master, and have phones of their own.
+    """
+    workshop.push(image_of(plan_files(("1.0.0.1", "1.0.0.2"))))
+    plain = ("-m", "locust", "-f", "loadtest/locustfile.py", "--loglevel", "WARNING")
+    port, counts = str(free_port(also=1)), tmp_path / "counts"
+    with running_gateway(tmp_path / "gateway", server.url) as gateway:
+        words = ["--master", "--master-bind-port", port, "--expect-workers", "2", "--headless"]
+        words += ["-H", gateway.url, *QUICK, "-r", "4", "-t", "5s", "--seed", "7", "--only-summary"]
+        words += ["--report", str(tmp_path / "r.html"), "--series", str(tmp_path / "s.csv")]
+        words += ["--json-file", str(counts)]
+        with ended(start(workshop.folder, *plain, *words)) as master:
+            joins = ("--worker", "--master-port", port)
+            one, two = (start(Path("nowhere"), *plain, *joins) for _ in range(2))
+            with ended(one), ended(two):
+                said, _ = master.communicate(timeout=LONGEST)
+                assert master.returncode == 0, said
+                assert [each.wait(LONGEST) for each in (one, two)] == [0, 0], said
+                for each in (one, two):
+                    assert each.stdout is not None
+                    each.stdout.close()
+    rows = rows_of(tmp_path / "s.csv")
+    sent = json.loads(next(tmp_path.glob("counts*")).read_text())
+    by_locust = next(each["num_requests"] for each in sent if each["name"] == "check")
+    assert sum(int(row["answered"]) + int(row["failed"]) for row in rows) == by_locust > 100
+    assert sum(int(row["judged_right"]) for row in rows) > by_locust // 10
+    assert max(int(row["phones"]) for row in rows) == 800
+    assert "a master and 2 workers" in (tmp_path / "r.html").read_text()
+    assert "seed 7" in (tmp_path / "r.html").read_text()
