@@ -7,9 +7,12 @@ gateways. The store is enough: Redis only tells sooner which epoch is the newest
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from weakref import WeakValueDictionary
 
-from compiler.explanation import plan_of
+from compiler.carried_plan import read_plan
+from compiler.overrides import lay_over
+from compiler.plan import Plan
 from compiler.publication.epoch import Publication
 from compiler.publication.history import find_epoch
 from compiler.publication.live import newest_pointer, stored_pointer
@@ -48,6 +51,10 @@ def open_books(
     return Books(opened, lambda: newest_pointer(opened, mirror), url_secret=url_secret)
 
 
+_Files = dict[str, bytes]
+"""Digests of a plan's files by path."""
+
+
 class Books:
     """The epochs of one store, read when they are first asked for."""
 
@@ -65,6 +72,7 @@ class Books:
         self._rules: dict[int, Rules] = {}
         # Two epochs share what they share in the store, for as long as one of them is kept.
         self._lists: WeakValueDictionary[bytes, Ids] = WeakValueDictionary()
+        self._last_plan: tuple[_Files, dict[str, _Files], Plan] | None = None
         self._last_table: tuple[layout.Membership, MembershipTable] | None = None
 
     def newest(self) -> Rules:
@@ -101,7 +109,7 @@ class Books:
         blob, tree = self._store.get_blob, publication.tree
         return Rules(
             publication.number,
-            plan_of(publication, blob),
+            lay_over(self._plan(tree), tree["overrides"]),
             {name: self._ids(each["digest"]) for name, each in tree["lists"].items()},
             {
                 split_name(name): SeatHashes(blob(window["seats"]))
@@ -114,6 +122,19 @@ class Books:
             self._url_secret,
             self._table(publication),
         )
+
+    def _plan(self, tree: layout.Tree) -> Plan:
+        """Read a plan without its overrides: of ten thousand apps only what a push has changed."""
+        shared, apps = _parts(tree)
+        blob, before = self._store.get_blob, self._last_plan
+        if before is None or before[0] != shared:
+            plan = read_plan(tree, blob)
+        else:
+            plan = read_plan(tree, blob, [app for app in apps if before[1].get(app) != apps[app]])
+            known = {app.id: app for app in (*before[2].apps, *plan.apps)}
+            plan = replace(plan, apps=tuple(known[app] for app in sorted(apps)))
+        self._last_plan = shared, apps, plan
+        return plan
 
     def _table(self, publication: Publication) -> MembershipTable | None:
         membership = publication.contents["membership"]
@@ -134,3 +155,14 @@ class Books:
         if found is None:
             self._lists[digest] = found = Ids(self._store.get_blob(digest))
         return found
+
+
+def _parts(tree: layout.Tree) -> tuple[_Files, dict[str, _Files]]:
+    """Divide a plan's files into those that all apps share, and those of each app."""
+    owners = {file: app for app, file in tree["apps"].items()}
+    shared: _Files = {}
+    apps: dict[str, _Files] = {app: {} for app in tree["apps"]}
+    for path, digest in tree["files"].items():
+        owner = path.split("/")[1] if path.startswith("packages/") else owners.get(path)
+        apps.get(owner or "", shared)[path] = digest
+    return shared, apps

@@ -12,6 +12,7 @@ on their bounds. A few phones are odd, as a few always are: see the shares below
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import accumulate
 from random import Random
 from typing import Any
@@ -124,6 +125,8 @@ class Population:
             raise ValueError("a population has a phone at least, and a share of 0 to 1 on lists")
         if not plan.apps:
             raise ValueError("the plan has no apps to ask about")
+        # In one order, however the plan was read: chance goes by it.
+        plan = replace(plan, apps=tuple(sorted(plan.apps, key=lambda app: app.id)))
         self.seed = seed
         self.size = size
         self._random = Random()

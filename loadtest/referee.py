@@ -67,8 +67,9 @@ def judge(
         return Verdict(Outcome.WRONG, fault)
     first = ""
     for outcome, away, seats in _suppositions(rules, phone, frozenset(held)):
+        members = rules.memberships(phone, away)
         for second in range(int(began), int(ended) + 1):
-            fault = _fault(rules, phone, answer, second, away, seats)
+            fault = _fault(rules, phone, answer, second, members, away, seats)
             if fault is None:
                 return _accepted(outcome, away, first)
             first = first or fault
@@ -139,11 +140,11 @@ def _fault(
     phone: Mapping[str, Any],
     answer: Mapping[str, Any],
     second: int,
+    members: Memberships,
     away: frozenset[str],
     held: frozenset[Window],
 ) -> str | None:
     """Say what is wrong at one second, under one supposition."""
-    members = rules.memberships(phone, away)
     for told in answer["apps"]:
         faults = [
             _difference(each, _comparable(rules, told))
@@ -152,7 +153,7 @@ def _fault(
         if None not in faults:
             return f"app {told['app']}: {faults[0]}, by epoch {rules.number}"
     if phone.get("switches") is True:
-        return _switch_fault(rules, phone, answer["switches"], second, away)
+        return _switch_fault(rules, phone, answer["switches"], second, members, doubted=bool(away))
     return None
 
 
@@ -178,16 +179,21 @@ def _possible(
 
 
 def _switch_fault(
-    rules: Rules, phone: Mapping[str, Any], told: Any, second: int, away: frozenset[str]
+    rules: Rules,
+    phone: Mapping[str, Any],
+    told: Any,
+    second: int,
+    members: Memberships,
+    *,
+    doubted: bool,
 ) -> str | None:
-    """Say what is wrong of the switches; a `degraded` one is what Redis might have changed."""
-    members = rules.memberships(phone, away)
+    """Say what is wrong of the switches; if `doubted`, Redis might have changed `degraded` ones."""
     wanted = {}
     for switch in rules.plan.switches:
         verdict = evaluate_switch(rules.plan, phone, second, switch.key, members)
         assert verdict is not None
         wanted[switch.key] = {"variant": verdict.variant, "value": verdict.value}
-    if away and isinstance(told, dict):
+    if doubted and isinstance(told, dict):
         told = {key: _undoubted(each) for key, each in told.items()}
     found = _difference(wanted, told)
     return None if found is None else f"switch {found}, by epoch {rules.number}"

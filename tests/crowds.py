@@ -145,9 +145,9 @@ def patches() -> dict[str, layout.Patches]:
     return {COFFEE: {"patches": {"1.0.0.3": entries, "1.0.0.4": entries[:1]}}}
 
 
-def plan() -> Plan:
+def plan(files: Mapping[str, str] = FILES) -> Plan:
     """Read the plan."""
-    reading = read_files(FILES | records(), now=0)
+    reading = read_files({**files, **records()}, now=0)
     assert reading.plan is not None, reading.diagnostics
     return reading.plan
 
@@ -158,9 +158,9 @@ def seats() -> Frozen:
     return freeze(np.array(hashes, np.uint64))
 
 
-def image() -> Image:
+def image(files: Mapping[str, str] = FILES) -> Image:
     """Compile the plan."""
-    read = plan()
+    read = plan(files)
     lists = [
         snapshots.list_ids(source.name, source.of, IDS[source.name])
         for source in read.lists

@@ -98,6 +98,32 @@ def test_epochs_share_what_did_not_change(workshop: Workshop) -> None:
     assert books.rules(1) is not first
 
 
+def test_a_push_has_only_what_it_changed_read_again(workshop: Workshop) -> None:
+    """A changed app is read again and the others are not, and all is as if all were; so is this.
+
+    Once a file that all apps share has changed, all are read again.
+    """
+    more = crowds.FILES["apps/tea.yaml"].replace("id: most", "id: others")
+    shared = crowds.FILES["workspace.yaml"].replace("check_after: 600", "check_after: 60")
+    versions = {"apps/tea.yaml": more}, {"workspace.yaml": shared}
+    workshop.push(crowds.image())
+    for changed in versions:
+        workshop.push(crowds.image(crowds.FILES | changed), force=True)
+    books = Books(workshop.store)
+    first, second, third = map(books.rules, (1, 2, 3))
+    same = {app for app, found in second.apps.items() if found is first.apps[app]}
+    assert same == {COFFEE, "cake", "plain"}
+    assert [release.id for release in second.apps["tea"].releases] == ["first", "others"]
+    assert not any(found is second.apps[app] for app, found in third.apps.items())
+    for rules in (first, second, third):
+        alone = Books(workshop.store).rules(rules.number)
+        assert alone.apps == rules.apps
+        assert alone.plan.workspace == rules.plan.workspace
+        assert alone.plan.switches == rules.plan.switches
+        phones = [Population(1, 50, each.plan).phone for each in (alone, rules)]
+        assert all(phones[0](number) == phones[1](number) for number in range(50))
+
+
 def test_an_epoch_that_gateways_serve_already_is_waited_for(workshop: Workshop) -> None:
     """The store's pointer follows Redis's: the books look again until it has."""
     push_twice(workshop)
