@@ -5,7 +5,10 @@ import sys
 
 import typer
 
-from compiler.commands.loadtest import TYPER as TYPER  # --help and all else are passed on
+from compiler.commands import loadtest
+
+TYPER = loadtest.TYPER
+"""All arguments are passed on, `--help` too."""
 
 
 def capacity(context: typer.Context) -> None:

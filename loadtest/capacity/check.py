@@ -75,8 +75,9 @@ def traffic(phones: Sequence[dict[str, object]]) -> Day:
     members = sum(_is_member(each) for each in phones) / len(phones)
     apps = statistics.fmean(len(each["apps"]) for each in phones)  # type: ignore[arg-type]
     return Day(
-        visitors=1, checks=1, apps=apps, variety=VARIETY, peak=1, lists=True, members=members, remembered=1,
-        fresh=0, updates=0, patched=0, package_bytes=0, patch_bytes=0, ids=0,
+        visitors=1, checks=1, apps=apps, variety=VARIETY, peak=1,
+        lists=True, members=members, remembered=1, fresh=0,
+        updates=0, patched=0, package_bytes=0, patch_bytes=0, ids=0,
     )  # fmt: skip
 
 

@@ -28,11 +28,12 @@ STEP = 1.1
 class Day:
     """What comes in a day. Shares are of 1; a visitor is a phone that opens the host app.
 
-    `variety` is how many times the bench's check one of real phones takes: those of the bench are
-    alike, and so are its apps, so that few values and few answers are used. `peak` is the busiest second over the mean one. `members`: the share of checks by someone on a
-    list; of these the gateway remembers the share `remembered`, and looks the others up in Redis.
-    `fresh`: the share of checks that open a connection. `updates`: downloads a visitor and day, of
-    which the share `patched` is a patch; sizes in bytes. `ids`: on all lists together.
+    `variety` is how many times the bench's check one of real phones takes: the bench's phones are
+    alike, and so are its apps, so that few values and few answers are used. `peak` is the busiest
+    second over the mean one. `members`: the share of checks by someone on a list; of these the
+    gateway remembers the share `remembered`, and looks the others up in Redis. `fresh`: the share
+    of checks that open a connection. `updates`: downloads a visitor and day, of which the share
+    `patched` is a patch; sizes in bytes. `ids`: on all lists together.
     """
 
     visitors: float

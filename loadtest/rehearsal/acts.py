@@ -43,7 +43,7 @@ def release_day(stage: Stage) -> list[Act]:
 
 def storm(stage: Stage) -> list[Act]:
     """Push once, and every phone wakes."""
-    return [Act(0.3, "push", stage.push, "pushed")]
+    return [Act(0.2, "push", stage.push, "pushed")]
 
 
 class Marks:

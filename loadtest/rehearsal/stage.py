@@ -14,9 +14,8 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Self
 
-import redis
-
 from compiler.commands.local_redis import redis_server
+from gateway.link import RedisFault, connect_sync, parse_url
 from loadtest.rehearsal import plan
 from loadtest.servers import Failed, Server, free_port
 
@@ -167,8 +166,9 @@ class Stage:
         return started
 
     def _redis_answers(self) -> bool:
-        with suppress(redis.RedisError), redis.Redis(port=self._redis_port) as client:
-            return bool(client.ping())
+        link = connect_sync(parse_url(self.redis_url), timeout_seconds=5)
+        with suppress(*RedisFault):
+            return bool(link.ping())
         return False
 
     def _is_there(self) -> bool:
