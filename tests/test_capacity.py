@@ -19,10 +19,13 @@ from loadtest.capacity.availability import (
     availability,
     expected,
 )
+from loadtest.capacity.check import Round, held, traffic
 from loadtest.capacity.day import Day, Site, cpu_us, drivers, need, saturation
 from loadtest.capacity.figures import AGAIN, FIRST, NEW, ONE, STRANGER, TWENTY, Cost, Figures
 from loadtest.capacity.storm import Storm
 from loadtest.rows import all_rows
+from loadtest.table import Measured
+from loadtest.wrk import Found
 
 ROOT = Path(__file__).parent.parent
 FIGURES = Figures(
@@ -310,3 +313,49 @@ def test_the_command_hands_on_arguments_help_and_exit_code() -> None:
         assert "Traceback" not in done.stderr
         if "--help" in arguments:
             assert "--storm-phones" in done.stdout
+
+
+def _round(predicted: float, measured: float) -> Round:
+    found = Found(1_000, 1.0, p50_ms=1.0, p99_ms=2.0, broken=0, busy=0.5)
+    return Round(predicted, measured, Measured(found, 1_000 / measured, 0.0, 0))
+
+
+@pytest.mark.parametrize(
+    ("ratios", "good"),
+    [
+        ((1.0, 1.0, 1.0, 1.0, 1.0), True),
+        ((0.71, 0.71, 0.71, 9.0, 0.1), True),
+        ((1.29, 1.29, 1.31, 1.29, 1.31), True),
+        ((1.31, 1.31, 1.31, 1.0, 1.0), False),
+        ((0.69, 0.69, 0.69, 1.0, 1.0), False),
+    ],
+)
+def test_the_median_prediction_must_be_within_thirty_percent(
+    ratios: tuple[float, ...], good: bool
+) -> None:
+    """Rounds that something else disturbed do not decide; most of them do."""
+    assert held([_round(each * 20_000, 20_000) for each in ratios]) == good
+
+
+def test_the_crowd_is_described_by_its_own_phones() -> None:
+    """Apps a check are counted, and who is on a list of ids; regular expressions are none."""
+    apps = {"a": None}
+    phones = [
+        {"user": "staff-1", "apps": apps | {"b": None}},
+        {"device": "kiosk-2", "apps": apps},
+        {"user": "u-7-77", "device": "d-1", "apps": apps | {"b": None, "c": None, "d": None}},
+        {"apps": apps},
+    ]
+    found = traffic(phones)
+    assert (found.apps, found.members, found.remembered, found.fresh) == (2, 0.5, 1, 0)
+
+
+def test_the_guide_shows_what_the_command_prints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The arithmetic of 200 million visitors stands in the guide as it is computed."""
+    monkeypatch.chdir(tmp_path)
+    main([])
+    printed = capsys.readouterr().out
+    guide = (ROOT / "loadtest/capacity/README.md").read_text()
+    assert f"```text\n{printed}```\n" in guide
