@@ -21,6 +21,7 @@ from compiler.refusal import Refused
 from compiler.storage.store import Store, open_store
 from compiler.windows import frozen_of, split_name
 from gateway import layout
+from gateway.errors import StoreError
 from gateway.layout import decode_pointer
 from gateway.link import connect_sync, parse_url
 from gateway.membership import MembershipTable
@@ -48,7 +49,14 @@ def open_books(
         return Books(opened, url_secret=url_secret)
     link = connect_sync(parse_url(redis), timeout_seconds=_REDIS_TIMEOUT_SECONDS)
     mirror = Mirror(link, workspace)
-    return Books(opened, lambda: newest_pointer(opened, mirror), url_secret=url_secret)
+
+    def newest() -> bytes | None:
+        try:
+            return newest_pointer(opened, mirror)
+        except StoreError:  # Redis may be away in the midst of a run; if the store is, it says so
+            return stored_pointer(opened)
+
+    return Books(opened, newest, url_secret=url_secret)
 
 
 _Files = dict[str, bytes]

@@ -172,7 +172,7 @@ def _possible(
     """
     plan, app = rules.plan_of(app_id), rules.apps.get(app_id)
     seated, maybe = (set(), set()) if app is None else rules.windows(phone, app, away)
-    surely = seated | (held & maybe)
+    surely = seated | held
     for more in (set(), *({window} for window in sorted(maybe - surely))):
         verdict = evaluate(plan, phone, app_id, second, members, Seats(frozenset(surely | more)))
         yield expected(rules, phone, app_id, verdict, second)

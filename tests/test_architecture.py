@@ -40,6 +40,7 @@ SHARED = FORMAT | {"gateway.link", "gateway.store_place", "gateway"}
 PURE = FORMAT | {"compiler.plan", "compiler.reference", "compiler.lowering", "compiler.image"}
 PURE |= {"gateway.ofrep", "compiler.switches", "compiler.splits", "compiler.switch_reference"}
 PURE |= {"compiler.overrides"}
+PURE |= {"loadtest.expectation", "loadtest.referee", "loadtest.rules"}
 IMPURE = {
     "aiohttp",
     "asyncio",

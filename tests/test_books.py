@@ -17,7 +17,7 @@ from loadtest.books import KEPT, Books, open_books
 from loadtest.population import Population
 from loadtest.referee import Outcome, judge
 from loadtest.rules import Rules
-from processes import RedisServer
+from processes import RedisServer, free_port
 from publishing import Workshop
 
 PAUSE: layout.Override = {"what": "state", "app": COFFEE, "name": "wifi", "value": "paused"}
@@ -152,12 +152,16 @@ def _digest(workshop: Workshop, number: int) -> bytes:
 def test_redis_tells_of_an_epoch_before_the_store_does(
     workshop: Workshop, server: RedisServer
 ) -> None:
-    """With Redis's URL the newest epoch is Redis's, while the store is still behind."""
+    """With Redis's URL the newest epoch is Redis's; if that is away, the store's."""
     push_twice(workshop)
     workshop.store.put_named(LIVE, layout.encode_pointer(1, _digest(workshop, 1)))
     folder = str(workshop.folder)
     assert open_books(folder, "demo").newest().number == 1
     assert open_books(folder, "demo", server.url).newest().number == 2
+    away = open_books(folder, "demo", f"redis://127.0.0.1:{free_port()}/0")
+    assert away.newest().number == 1
+    with pytest.raises(Refused, match="no epoch 2 yet"):
+        away.rules(2, patience_seconds=0)
 
 
 def test_nothing_damaged_or_missing_is_judged_by(workshop: Workshop, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from random import Random
+from time import process_time
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ import snapshots
 import switch_plans
 from compiler.image import build_image
 from compiler.language.reading import read_files
+from compiler.plan import Encryption
 from compiler.reference import Seats
 from compiler.windows import freeze
 from gateway.cdn import secure_link
@@ -36,6 +38,7 @@ ALL = list(HealthCheck)
 NOW = crowds.STARTS + 100
 STAFF = {"user": "s-100", "client_version": "10.3", "platform": "android"}
 SEEN: Counter[str] = Counter()
+SPENT: list[float] = []
 RULES = crowds.rules()
 DESK = crowds.desk(crowds.image())
 
@@ -93,7 +96,9 @@ def test_a_gateway_is_right(drawn: Any, seed: int) -> None:
         seated, free = (frozenset(w for w in windows if random.random() < 0.5) for _ in "ab")
         redis = Seats() if down else Seats(seated, free)
         answer = orjson.loads(opened.ask(phone, second, down=down, redis=redis))
+        began = process_time()
         verdict = judge(rules, phone, answer, second - random.random(), second + 0.9)
+        SPENT.append(process_time() - began)
         SEEN[f"{verdict.outcome}{' without Redis' if down else ''}"] += 1
         assert verdict.outcome is not Outcome.WRONG, verdict.sentence
         assert down or verdict.outcome is Outcome.RIGHT, verdict.sentence
@@ -101,7 +106,7 @@ def test_a_gateway_is_right(drawn: Any, seed: int) -> None:
 
 def test_the_law_above_saw_redis_away() -> None:
     """Of the answers above some were unconfirmed, and those were asked for without Redis."""
-    print(f"\nreferee: {dict(SEEN)}")
+    print(f"\nreferee: {dict(SEEN)}, {1e6 * sum(SPENT) / len(SPENT):.0f} µs of CPU an answer")
     assert SEEN["right"] > 100
     assert SEEN["right without Redis"] > 10
     assert SEEN["unconfirmed without Redis"] > 0
@@ -240,6 +245,8 @@ def test_a_frozen_windows_seats_are_known() -> None:
     assert [asked(each)["apps"][0]["release"] for each in (sits, stands)] == ["first", "not-ours"]
     assert outcome(sits, asked(sits)) is outcome(stands, asked(stands)) is Outcome.RIGHT
     assert outcome(stands, asked(sits)) is outcome(sits, asked(stands)) is Outcome.WRONG
+    lost = judge(RULES, stands, asked(stands), NOW, NOW, {("cake", "first")})
+    assert lost.outcome is Outcome.UNCONFIRMED, "it sat there, and the frozen seats lack it"
 
 
 def test_what_redis_kept_back_is_unconfirmed() -> None:
@@ -263,6 +270,10 @@ def test_a_degraded_switch_is_unconfirmed() -> None:
     answer = asked(phone)
     assert answer["switches"]["new-home"] == {"variant": "on", "value": True}
     assert outcome(phone, answer) is Outcome.RIGHT
+    for mark in (False, 7, None):
+        off = {"variant": "off", "value": False, "degraded": mark}
+        told = answer | {"switches": answer["switches"] | {"new-home": off}}
+        assert outcome(phone, told) is Outcome.WRONG
     answer["switches"]["new-home"] = {"variant": "off", "value": False, "degraded": True}
     found = {outcome(phone | {"device": device}, answer) for device in map(str, range(1000, 1040))}
     assert found == {Outcome.UNCONFIRMED, Outcome.WRONG}, "a quarter has it on anyway"
@@ -291,6 +302,32 @@ def test_signed_urls_hold_as_long_as_they_should(secret: str | None, told: bool)
     for late in (-300, -1, 1, 300):
         assert outcome(phone, signed(end + late, "s3cret"), rules=rules) is Outcome.WRONG
     assert outcome(phone, asked(phone), rules=rules) is Outcome.WRONG, "not signed"
+
+
+def test_how_a_package_is_sealed_is_part_of_the_answer() -> None:
+    """Encryption and signatures are told as they stand in the record, whatever the form."""
+    app = RULES.apps["plain"]
+    package = app.packages[0]
+    assert package.record is not None
+    record = replace(
+        package.record, signatures=("a.b.c", "d.e.f"), encryption=Encryption("age", "key-1")
+    )
+    bare = replace(record, forms=record.forms[:1])
+    for kept in (record, bare):
+        only = replace(app, packages=(replace(package, record=kept),))
+        sealed = replace(RULES.plan, apps=(only,), lists=(), switches=())
+        desk = crowds.desk(build_image(sealed, ()))
+        phone = {"device": "d", "apps": {"plain": None}}
+        answer = orjson.loads(desk.ask(phone, NOW))
+        rules = Rules(1, sealed)
+        told = answer["apps"][0]
+        assert told["encryption"] == {"format": "age", "key_id": "key-1"}
+        assert told["signatures"] == ["a.b.c", "d.e.f"]
+        assert "transfer_sha256" in told["package"]
+        assert outcome(phone, answer, rules=rules) is Outcome.RIGHT
+        for path, mutant in mutants(answer):
+            if path != ("check_after",) and json.dumps(mutant) != json.dumps(answer):
+                assert outcome(phone, mutant, rules=rules) is Outcome.WRONG, path
 
 
 json_values = st.recursive(
