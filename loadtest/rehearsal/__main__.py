@@ -39,7 +39,7 @@ and an answer is counted in the second in which it came."""
 
 _STREET = 250
 _JOIN_SECONDS = 180.0
-_UNDER_WAY = 100
+_UNDER_WAY = 20
 """Answers after which phones are asking: before the first, Locust itself looks for the epoch."""
 
 _ENDLESS = "24h"

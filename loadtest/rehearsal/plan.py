@@ -46,7 +46,7 @@ _CONDITIONS: tuple[list[dict[str, Any]], ...] = (
 def write_plan(folder: Path, edition: int, began: datetime, seconds: float) -> None:
     """Write an edition (1, 2, …) of the plan for a run that began then and takes so long."""
     middle = began + timedelta(seconds=round(seconds * 0.5))
-    later = began + timedelta(seconds=round(seconds * 0.7))
+    later = middle + timedelta(seconds=max(1, round(seconds * 0.2)))
     _write(folder / "workspace.yaml", _settings())
     for number, app in enumerate(APPS):
         releases = _releases(number, edition, middle, later)
