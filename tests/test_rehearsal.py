@@ -77,9 +77,9 @@ def test_the_plan_is_whole_and_has_every_kind_of_release(tmp_path: Path, edition
     assert (f"edition-{edition}" in texts["apps/app-0.yaml"]) == (edition > 1)
 
 
-def _series(*rows: tuple[int, int]) -> str:
-    lines = [f"{second},{count}" for second, count in rows]
-    return "\n".join(["unix_second,judged_unconfirmed", *lines])
+def _series(*rows: tuple[int, int], unjudged: int = 0) -> str:
+    lines = [f"{second},{count},{unjudged}" for second, count in rows]
+    return "\n".join(["unix_second,judged_unconfirmed,unjudged", *lines])
 
 
 @pytest.mark.parametrize(
@@ -103,6 +103,12 @@ def test_without_an_outage_nothing_is_excused() -> None:
     """A storm kills no Redis: each answer without its lists is a fault."""
     assert unconfirmed(_series((100, 0)), (0.0, 0.0)) == []
     assert len(unconfirmed(_series((100, 1)), (0.0, 0.0))) == 1
+
+
+def test_an_answer_that_nobody_could_judge_is_a_fault() -> None:
+    """Also while Redis was away: plans are read from the store."""
+    found = unconfirmed(_series((105, 1), unjudged=3), (100.0, 110.0))
+    assert found == ["3 answers that could not be judged"]
 
 
 def test_acts_are_played_in_order_and_marked(tmp_path: Path) -> None:

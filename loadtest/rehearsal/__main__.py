@@ -123,18 +123,23 @@ def rehearse(run: Run, out: Path, processes: int) -> list[str]:
 
 
 def unconfirmed(series: str, outage: tuple[float, float]) -> list[str]:
-    """Tell of answers that needed Redis to be away, in seconds in which it was there."""
+    """Tell of answers that needed Redis to be away while it was there, or were not judged."""
     first, last = int(outage[0]), int(outage[1]) + FOUND_OUT_SECONDS
-    rows = csv.DictReader(series.splitlines())
-    wrong = [
+    rows = list(csv.DictReader(series.splitlines()))
+    unlisted = [
         (int(row["unix_second"]), int(row["judged_unconfirmed"]))
         for row in rows
         if int(row["judged_unconfirmed"]) and not first <= int(row["unix_second"]) <= last
     ]
-    if not wrong:
-        return []
-    count = sum(each for _, each in wrong)
-    return [f"{count} answers without their lists while Redis was there, first at {wrong[0][0]}"]
+    unjudged = sum(int(row["unjudged"]) for row in rows)
+    faults = []
+    if unlisted:
+        count = sum(each for _, each in unlisted)
+        when = f"first at {unlisted[0][0]}"
+        faults.append(f"{count} answers without their lists while Redis was there, {when}")
+    if unjudged:
+        faults.append(f"{unjudged} answers that could not be judged")
+    return faults
 
 
 def _load(
