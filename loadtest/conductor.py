@@ -16,7 +16,6 @@ from typing import Any
 import gevent
 import locust
 from locust.env import Environment
-from locust.exception import StopTest
 from locust.runners import MasterRunner, WorkerRunner
 from locust.shape import LoadTestShape
 
@@ -58,6 +57,7 @@ class Conductor:
         self._doubts: list[str] = []
         self._finished: set[str] = set()
         self._refusal = ""
+        self._refused = False
         self._summary = ""
         self._ramp: Ramp | None = None
         if self._is_worker:
@@ -75,10 +75,17 @@ class Conductor:
 
     @property
     def town(self) -> Town:
-        """This process's phones. Raises StopTest when there are none, saying why."""
+        """This process's phones. Raises UsageError when there are none, saying why."""
         if self._town is None:
-            raise StopTest(self._refusal or "The run has not begun.")
+            raise UsageError(self._refusal or "The run has not begun.")
         return self._town
+
+    def refuse(self, why: str) -> None:
+        """End a run that may not be, and say so, once."""
+        if not self._refused:
+            self._refused, self._refusal = True, why
+            print(f"\n{why}", file=sys.stderr)
+            gevent.spawn(self._runner.quit if self._is_worker else self._runner.stop)
 
     def prepare(self) -> None:
         """Look at everything before the first check; end the process where a run makes no sense."""
@@ -104,7 +111,8 @@ class Conductor:
 
     def begin(self) -> None:
         """Begin a run: a worker or a local process makes its town."""
-        self._refusal, self._doubts, self._town, self._running = "", [], None, True
+        self._refusal, self._refused, self._doubts, self._town = "", False, [], None
+        self._running = True
         self._timeline, self._finished = Timeline(), set()
         try:
             self._settings = settings = Settings.of(self._environment.parsed_options)
@@ -113,8 +121,7 @@ class Conductor:
                 self._town = self._make_town(settings)
                 self._timeline = self._town.timeline
         except (UsageError, AwayError, TidegateError, OSError, ValueError) as fault:
-            self._refusal = str(fault)
-            print(f"\n{fault}", file=sys.stderr)
+            self.refuse(str(fault))
             return
         if self._town is not None:
             tasks = (self._town.keep_time, self._town.judge_all, self._watch)

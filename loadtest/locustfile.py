@@ -12,6 +12,7 @@ from typing import Any
 
 import gevent
 import msgpack
+from gevent.event import Event
 from geventhttpclient.response import HTTPConnectionClosed, HTTPResponse
 from geventhttpclient.useragent import CompatRequest
 from locust import FastHttpUser, events, task
@@ -70,7 +71,13 @@ class Phones(FastHttpUser):
 
     def on_start(self) -> None:
         """Open the street."""
-        self.town = conductor().town
+        try:
+            self.town = conductor().town
+            # The web page may have changed the host in the midst of a run.
+            self.town.settings.allow_target(self.host or "")
+        except UsageError as fault:
+            conductor().refuse(str(fault))
+            Event().wait()  # until Locust ends this user; to raise would print a traceback
         self.street = self.town.enter()
         self.client.client = Line(self.town)
 

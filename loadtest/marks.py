@@ -1,4 +1,4 @@
-"""Marks on a run's pictures: epochs as answers name them, faults as somebody wrote them down. Pure."""
+"""Marks on a run's pictures: epochs from answers, faults as somebody wrote them down. Pure."""
 
 import json
 

@@ -17,7 +17,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from loadtest.capacity import figures, quantity, text
+from loadtest import quantity
+from loadtest.capacity import figures, text
 from loadtest.capacity.availability import Failures, expected
 from loadtest.capacity.day import VARIETY, Day, Site, need
 from loadtest.capacity.figures import Figures, FiguresError

@@ -28,9 +28,9 @@ from loadtest.bench import account
 from loadtest.books import open_books
 from loadtest.capacity.day import VARIETY, Day, saturation
 from loadtest.capacity.figures import NEEDED, Cost, Figures
-from loadtest.capacity.quantity import count
 from loadtest.lineup import Lineup
 from loadtest.population import Population
+from loadtest.quantity import count
 from loadtest.rehearsal import plan
 from loadtest.rehearsal.stage import Stage
 from loadtest.replay import write_requests

@@ -15,7 +15,6 @@ series and marks are left in --out. Exit codes: 0 all held, 1 not, 2 usage.
 
 import argparse
 import csv
-import os
 import shutil
 import signal
 import subprocess
@@ -28,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.errors import TidegateError
+from loadtest.quantity import above_zero, count
 from loadtest.rehearsal import plan
 from loadtest.rehearsal.acts import Act, Marks, perform, release_day, storm
 from loadtest.rehearsal.stage import Stage
@@ -76,16 +76,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ),
     }
     out: Path = asked.out
-    out.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what runs is ended
     try:
+        out.mkdir(parents=True, exist_ok=True)
         faults = [
             f"{name}: {fault}"
             for name in asked.act or runs
             for fault in rehearse(runs[name], out, asked.processes)
         ]
-    except (Failed, TidegateError) as fault:
+    except (Failed, TidegateError, OSError) as fault:
         faults = [str(fault)]
+    except KeyboardInterrupt:
+        faults = ["stopped"]
     for each in faults:
         print(each, file=sys.stderr)
     print("not held" if faults else f"All held. The reports are in {out}.")
@@ -134,9 +136,9 @@ def unconfirmed(series: str, outage: tuple[float, float]) -> list[str]:
     unjudged = sum(int(row["unjudged"]) for row in rows)
     faults = []
     if unlisted:
-        count = sum(each for _, each in unlisted)
+        number = sum(each for _, each in unlisted)
         when = f"first at {unlisted[0][0]}"
-        faults.append(f"{count} answers without their lists while Redis was there, {when}")
+        faults.append(f"{number} answers without their lists while Redis was there, {when}")
     if unjudged:
         faults.append(f"{unjudged} answers that could not be judged")
     return faults
@@ -188,36 +190,20 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--act", choices=("day", "storm"), action="append", help="this one alone (both)")
-    add("--minutes", type=_positive, default=10, metavar="N", help="how long the day is (10)")
-    add("--seconds", type=_positive, metavar="N", help="the same in seconds")
-    add("--phones", type=_count, default=5_000, metavar="N", help="of the day (5000)")
-    add("--every", type=_positive, default=30, metavar="S", help="seconds between checks (30)")
-    add("--storm-phones", type=_count, default=50_000, metavar="N", help="of the storm (50000)")
-    add("--storm-seconds", type=_positive, default=400, metavar="S", help="its length (400)")
-    add("--storm-every", type=_positive, default=150, metavar="S", help="between checks (150)")
-    add("--wake-seconds", type=_positive, default=100, metavar="S", help="in which all wake (100)")
-    add("--p99-ms", type=_positive, default=1_000, metavar="MS", help="level of latency (1000)")
-    add("--sample", type=_positive, default=10, metavar="PERCENT", help="answers judged (10)")
-    add("--processes", type=_count, default=1, metavar="N", help="Locust's workers (one process)")
+    add("--minutes", type=above_zero, default=10, metavar="N", help="how long the day is (10)")
+    add("--seconds", type=above_zero, metavar="N", help="the same in seconds")
+    add("--phones", type=count, default=5_000, metavar="N", help="of the day (5000)")
+    add("--every", type=above_zero, default=30, metavar="S", help="seconds between checks (30)")
+    add("--storm-phones", type=count, default=50_000, metavar="N", help="of the storm (50000)")
+    add("--storm-seconds", type=above_zero, default=400, metavar="S", help="its length (400)")
+    add("--storm-every", type=above_zero, default=150, metavar="S", help="between checks (150)")
+    add("--wake-seconds", type=above_zero, default=100, metavar="S", help="in which all wake (100)")
+    add("--p99-ms", type=above_zero, default=1_000, metavar="MS", help="level of latency (1000)")
+    add("--sample", type=above_zero, default=10, metavar="PERCENT", help="answers judged (10)")
+    add("--processes", type=count, default=1, metavar="N", help="Locust's workers (one process)")
     add("--out", type=Path, default=Path(".tidegate/rehearsal"), metavar="DIR",
-        help=f"where the reports go (.tidegate{os.sep}rehearsal)")  # fmt: skip
+        help="where the reports go (.tidegate/rehearsal)")  # fmt: skip
     return parser
-
-
-def _positive(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not 0 < number < 1e9:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
-    return number
-
-
-def _count(text: str) -> int:
-    if not text.isdigit() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
-    return int(text)
 
 
 if __name__ == "__main__":
