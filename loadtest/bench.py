@@ -141,7 +141,7 @@ def run(arguments: argparse.Namespace) -> int:
             wrong[row.name] += broken + _check(lineup, row)
         notes = [*_notes(arguments, missing, lineup), *_doubts(rounds)]
     _show(arguments.json, rounds, wrong, notes)
-    _leave(arguments.figures, rows, table.as_json(rounds, wrong))
+    leave(arguments.figures, rows, table.as_json(rounds, wrong))
     return 1 if any(wrong.values()) else 0
 
 
@@ -158,7 +158,7 @@ def _show(
             Path(place).write_text(data + "\n")
 
 
-def _leave(place: Path, rows: Sequence[Row], found: dict[str, Any]) -> None:
+def leave(place: Path, rows: Sequence[Row], found: dict[str, Any]) -> None:
     """Leave the figures where capacity finds them, if it can compute with them."""
     sizes = {row.name: statistics.fmean(map(len, row.requests())) for row in rows}
     for row in found["rows"]:

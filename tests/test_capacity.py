@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from loadtest import bench
 from loadtest.capacity import figures, storm
 from loadtest.capacity.__main__ import main
 from loadtest.capacity.availability import (
@@ -24,7 +25,7 @@ from loadtest.capacity.day import Day, Site, cpu_us, drivers, need, saturation
 from loadtest.capacity.figures import AGAIN, FIRST, NEW, ONE, STRANGER, TWENTY, Cost, Figures
 from loadtest.capacity.storm import Storm
 from loadtest.rows import all_rows
-from loadtest.table import Measured
+from loadtest.table import Measured, as_json
 from loadtest.wrk import Found
 
 ROOT = Path(__file__).parent.parent
@@ -206,6 +207,24 @@ def test_what_the_bench_leaves_is_what_capacity_reads(tmp_path: Path) -> None:
     found = figures.read(path)
     assert found.rows == FIGURES.rows
     assert found.source == "make bench, 2026-11-22T22:00:00+00:00, on a machine"
+
+
+def test_the_bench_leaves_its_figures_with_date_and_machine(tmp_path: Path) -> None:
+    """A run with every row leaves a file that is read at once; half a run leaves none."""
+    rows = [row for row in all_rows(400) if row.name in figures.NEEDED]
+    found = Found(2_000, 1.0, p50_ms=1.0, p99_ms=2.0, broken=0, busy=0.5, received=1_000_000)
+    rounds = {row.name: [Measured(found, 0.02, 0.01, 0)] for row in rows}
+    data = as_json(rounds, dict.fromkeys(rounds, 0))
+    place = tmp_path / "new" / "figures.json"
+    bench.leave(place, rows[1:], {"rows": data["rows"][1:]})
+    assert not place.exists()
+    bench.leave(place, rows, data)
+    read = figures.read(place)
+    assert read.rows[ONE] == Cost(10, 5, read.rows[ONE].request_bytes, 500)
+    assert read.rows[TWENTY].request_bytes > read.rows[ONE].request_bytes > 300
+    assert read.source.startswith("make bench, 20")
+    assert "cores" in read.source
+    assert "Python 3" in read.source
 
 
 def test_half_a_bench_and_a_wrong_one_leave_nothing() -> None:
