@@ -10,6 +10,7 @@ import argparse
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, count, islice, takewhile
@@ -98,10 +99,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         population = Population(
             given.seed, given.count, rules.plan, rules.members(), member_share=given.members
         )
+        used = time.process_time()
         write_requests(given.out, population)
+        each = 1e6 * (time.process_time() - used) / given.count
         script = Path(f"{given.out}.lua")
         write_file_script(script, given.out)
-        print(f"{given.count:,} requests by the plan of epoch {rules.number} in {given.out}")
+        print(
+            f"{given.count:,} requests by the plan of epoch {rules.number} in {given.out}, "
+            f"{each:.0f} µs of CPU to draw and write one"
+        )
         if not given.target:
             print(f"wrk -t1 -c{given.connections} -d30s --latency -s {script} URL")
             return 0
@@ -128,7 +134,8 @@ def _report(found: Found, tally: Tally) -> int:
     )
     print(
         f"sample: {tally.right:,} right, {tally.unconfirmed:,} unconfirmed, {tally.wrong:,} wrong, "
-        f"{tally.failed:,} failed"
+        f"{tally.failed:,} failed; {1e6 * tally.cpu_seconds / max(1, tally.judged):,.0f} µs of CPU "
+        "to judge one"
     )
     for case in tally.cases:
         print(f"phone {case.number}: {case.verdict.outcome}: {case.verdict.sentence}")

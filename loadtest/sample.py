@@ -35,13 +35,22 @@ class Case:
 
 @dataclass(slots=True)
 class Tally:
-    """How many answers were what; `failed` are those that were no 200, or no answer at all."""
+    """How many answers were what; `failed` are those that were no 200, or no answer at all.
+
+    `cpu_seconds` is what judging took, apart from asking.
+    """
 
     right: int = 0
     unconfirmed: int = 0
     wrong: int = 0
     failed: int = 0
+    cpu_seconds: float = 0.0
     cases: list[Case] = field(default_factory=list)
+
+    @property
+    def judged(self) -> int:
+        """How many were judged."""
+        return self.right + self.unconfirmed + self.wrong
 
     def add(self, case: Case) -> None:
         """Count a judged answer, and keep the first ones that were not right."""
@@ -98,7 +107,9 @@ def judge_sample(
         if response.status != http.HTTPStatus.OK:
             tally.failed += 1
             continue
+        used = time.thread_time()
         answer, verdict = _judged(rules_of, phone, said, content_type, began, ended)
+        tally.cpu_seconds += time.thread_time() - used
         tally.add(Case(number, phone, answer, verdict))
     connection.close()
     return tally

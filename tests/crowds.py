@@ -93,7 +93,7 @@ releases:
 """,
     "apps/cake.yaml": """
 app: cake
-packages: [{version: 2.0}, {version: 2.1}]
+packages: [{version: 2.0, info: false}, {version: 2.1}]
 releases:
   - {id: first, package: 2.1, audience: {first: 100, until: 2030-01-01T00:00:00Z}}
   - {id: not-ours, package: 2.0, audience: {not_lists: [phones]}}
@@ -130,8 +130,12 @@ def _form(app: str, version: str, compression: str, size: int) -> dict[str, Any]
 
 
 def patches() -> dict[str, layout.Patches]:
-    """Make up patches of coffee: one that is worth it, two that are not the smallest."""
-    sizes = (("1.0.0.1", "bsdiff4", 300), ("1.0.0.1", "zstd-patch", 400), ("1.0", "bsdiff4", 5_000))
+    """Make up patches of coffee: two that are worth it, one that is as large as a form of it."""
+    sizes = (
+        ("1.0.0.1", "bsdiff4", 300),
+        ("1.0.0.1", "zstd-patch", 200),
+        ("1.0.0.3", "bsdiff4", SIZES["gzip"]),
+    )
     entries: list[layout.PatchEntry] = [
         {
             "installed": installed,
@@ -142,7 +146,7 @@ def patches() -> dict[str, layout.Patches]:
         }
         for installed, kind, size in sizes
     ]
-    return {COFFEE: {"patches": {"1.0.0.3": entries, "1.0.0.4": entries[:1]}}}
+    return {COFFEE: {"patches": {"1.0.0.3": entries[:1], "1.0.0.4": entries}}}
 
 
 def plan(files: Mapping[str, str] = FILES) -> Plan:

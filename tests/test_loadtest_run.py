@@ -111,7 +111,7 @@ def test_a_storm_of_fifty_thousand_phones(
     workshop.push(image_of(plan_files(("1.0.0.1", "1.0.0.2"))))
     series = tmp_path / "s.csv"
     with running_gateway(tmp_path / "gateway", server.url) as gateway:
-        words = ["-u", "100", "--street", "500", "--hurry", "20", "-t", "60s", "--shape", "storm"]
+        words = ["-u", "100", "--street", "500", "--hurry", "20", "-t", "100s", "--shape", "storm"]
         words += ["--wake-seconds", "10", "--p99-ms", "20000", "--series", str(series)]
         words += ["--report", str(tmp_path / "r.html")]
         run = start(workshop.folder, "-m", "compiler.cli", "loadtest", gateway.url, *words)

@@ -132,7 +132,9 @@ def test_the_command_says_by_its_exit_code_whether_all_is_right(
             gateway.stop()
     assert said["right"][0] == 0, said["right"][1]
     assert "2,000 requests by the plan of epoch 1" in said["right"][1]
-    judged = re.search(r"([\d,]+) right, 0 unconfirmed, 0 wrong, 0 failed\n", said["right"][1])
+    judged = re.search(
+        r"([\d,]+) right, 0 unconfirmed, 0 wrong, 0 failed; [\d,]+ µs", said["right"][1]
+    )
     assert judged is not None, said["right"][1]
     assert int(judged[1].replace(",", "")) >= LEAST_SAMPLE
     assert said["wrong"][0] == 1, said["wrong"][1]

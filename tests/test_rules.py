@@ -119,3 +119,17 @@ def test_a_seat_is_that_of_the_kind_that_counts() -> None:
     assert RULES.windows({"device": "d-1-3"}, app, frozenset(("user",))) == (seated, set())
     assert RULES.windows({"device": "d"}, RULES.apps["tea"]) == (set(), {("tea", "first")})
     assert RULES.windows({}, RULES.apps["tea"]) == (set(), set())
+
+
+def test_a_window_by_user_counts_no_device() -> None:
+    """With `by: user` who sends no user id has no seat, whatever the device."""
+    tea = RULES.apps["tea"]
+    first, *others = tea.releases
+    by_user = replace(first, audience=replace(first.audience, by_user=True))
+    app = replace(tea, releases=(by_user, *others))
+    assert RULES.windows({"device": "d"}, app) == (set(), set())
+    assert RULES.windows({"device": "d", "user": "u"}, app) == (set(), {("tea", "first")})
+    frozen = id_hash("u", id_seed("demo", "user")).to_bytes(8, "big")
+    rules = replace(RULES, frozen={("tea", "first"): SeatHashes(frozen)})
+    assert rules.windows({"device": "u"}, app) == (set(), set())
+    assert rules.windows({"device": "d", "user": "u"}, app) == ({("tea", "first")}, set())
