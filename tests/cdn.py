@@ -103,7 +103,7 @@ def nginx(folder: Path, store: Path, secret: str = "no secret at all") -> Iterat
 def fetch(url: str) -> tuple[int, bytes]:
     """Get a URL; give status and body."""
     try:
-        with urllib.request.urlopen(url, timeout=10) as answer:
+        with urllib.request.urlopen(url, timeout=30) as answer:
             return answer.status, answer.read()
     except urllib.error.HTTPError as error:
         with error:
@@ -149,7 +149,7 @@ class Request:
             self.upstream + self.path, self.body or None, dict(self.headers), method=self.method
         )
         try:
-            answer = urllib.request.urlopen(wanted, timeout=10)
+            answer = urllib.request.urlopen(wanted, timeout=30)
         except urllib.error.HTTPError as error:
             answer = error
         with answer:

@@ -25,7 +25,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
 @pytest.fixture
 def workshop(server: RedisServer, tmp_path: Path) -> Iterator[Workshop]:
     """Give an empty Redis and an empty store."""
-    link = connect_sync(parse_url(server.url), timeout_seconds=5)
+    link = connect_sync(parse_url(server.url), timeout_seconds=20)
     link.flushall()
     yield Workshop(tmp_path / "store", link)
     link.close()

@@ -79,7 +79,7 @@ class Control:
 
     def get(self, path: str) -> str:
         """Ask its own listener."""
-        with urllib.request.urlopen(self.url + path, timeout=5) as response:
+        with urllib.request.urlopen(self.url + path, timeout=30) as response:
             return str(response.read().decode())
 
     def metric(self, name: str) -> float:
@@ -140,7 +140,7 @@ def active(controls: list[Control]) -> list[Control]:
 def ask(gateway: Gateway, path: str, body: Any) -> Any:
     """Post to a gateway."""
     asked = urllib.request.Request(gateway.url + path, json.dumps(body).encode())
-    with urllib.request.urlopen(asked, timeout=10) as response:
+    with urllib.request.urlopen(asked, timeout=30) as response:
         return json.loads(response.read())
 
 

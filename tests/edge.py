@@ -153,4 +153,4 @@ def running_edge(
         yield edge
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)

@@ -157,7 +157,7 @@ async def serving(
         await asyncio.gather(*(each.stop(()) for each in running))
 
 
-async def until(holds: Callable[[], object], seconds: int = 5) -> None:
+async def until(holds: Callable[[], object], seconds: int = 20) -> None:
     """Wait until `holds()` is true, for so many seconds at most."""
     for _ in range(200 * seconds):
         if holds():
@@ -172,7 +172,7 @@ async def raw(port: int, data: bytes, *, until_close: bool = True) -> bytes:
     try:
         writer.write(data)
         await writer.drain()
-        return await asyncio.wait_for(reader.read() if until_close else reader.read(65_536), 10)
+        return await asyncio.wait_for(reader.read() if until_close else reader.read(65_536), 20)
     finally:
         writer.close()
         await writer.wait_closed()

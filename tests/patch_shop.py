@@ -112,7 +112,7 @@ class Shop:
     def patch(self, *arguments: str, code: int = 0) -> Any:
         """Run it; give what it says as JSON, or its complaint when that is no data."""
         started = self.start(*arguments)
-        out, err = started.communicate(timeout=60)
+        out, err = started.communicate(timeout=120)
         assert "Traceback" not in err, err
         assert started.returncode == code, out + err
         return json.loads(out) if out.startswith(("{", "[")) else err

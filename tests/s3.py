@@ -70,7 +70,7 @@ class S3Server:
         url = f"http://127.0.0.1:{self.port}{path}"
         headers = {"Content-Type": "text/plain"}
         request = urllib.request.Request(url, data, headers, method=method)
-        urllib.request.urlopen(request, timeout=10).close()
+        urllib.request.urlopen(request, timeout=30).close()
 
     def make_key(self) -> dict[str, str]:
         """Make credentials that may do anything, for when the service is strict."""
@@ -219,7 +219,7 @@ def headers_of(store: Store, path: str) -> dict[str, str]:
     """Ask for an object's headers by plain HTTP; their names are in lower case."""
     url = obstore.sign(store._backend, "HEAD", path, timedelta(minutes=5))
     request = urllib.request.Request(url, method="HEAD")
-    with urllib.request.urlopen(request, timeout=10) as response:
+    with urllib.request.urlopen(request, timeout=30) as response:
         return {name.lower(): text for name, text in response.headers.items()}
 
 

@@ -87,7 +87,7 @@ def test_no_part_of_a_download_drips_for_ever(part: str, tmp_path: Path) -> None
     began = time.monotonic()
     with served(DRIPS[part]) as (url, _), pytest.raises(UnusableError, match="too slow"):
         get(url, tmp_path / "p", 500)
-    assert 0.5 < time.monotonic() - began < 3.5
+    assert 0.5 < time.monotonic() - began < 9.5
 
 
 @pytest.mark.parametrize("part", DRIPS)
@@ -97,7 +97,7 @@ def test_no_part_of_an_answer_drips_for_ever(part: str, tmp_path: Path) -> None:
     with served(DRIPS[part]) as (url, _):
         (result,) = Client(tmp_path, url, {}, [APP], Trust(), LIMITS).update()
     assert (result.outcome, "too slow" in result.detail) == ("unanswered", True)
-    assert time.monotonic() - began < 3.5
+    assert time.monotonic() - began < 9.5
 
 
 def test_a_tls_handshake_does_not_drip_for_ever(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_a_tls_handshake_does_not_drip_for_ever(tmp_path: Path) -> None:
         pytest.raises(UnusableError),
     ):
         get(url.replace("http:", "https:"), tmp_path / "p")
-    assert time.monotonic() - began < 3.5
+    assert time.monotonic() - began < 9.5
 
 
 def led(*steps: str) -> Talk:
@@ -141,4 +141,4 @@ def test_redirects_are_followed_three_times(tmp_path: Path) -> None:
         assert asked == ["/a", "/1", "/2", "/3"]
     with served(led("file:///etc/passwd")) as (url, _), pytest.raises(UnusableError, match="leads"):
         get(url, tmp_path / "p")
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 20

@@ -74,7 +74,7 @@ def test_a_record_that_changes_is_read_again(tmp_path: Path) -> None:
     record.write_bytes(older)
     began = time.monotonic()
     assert shelf.installed(APP) is None
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 20
 
 
 def test_no_flipped_bit_of_the_record_is_believed(tmp_path: Path) -> None:

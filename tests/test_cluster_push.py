@@ -28,7 +28,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def workshop(url: str, tmp_path: Path) -> Iterator[Workshop]:
     """Give an empty Cluster and an empty store."""
-    link = connect_sync(parse_url(url), timeout_seconds=5)
+    link = connect_sync(parse_url(url), timeout_seconds=20)
     link.flushall(target_nodes=redis.RedisCluster.PRIMARIES)
     yield Workshop(tmp_path / "store", link)
     link.close()

@@ -124,7 +124,7 @@ from gateway.config import read_config
 config = read_config({"TIDEGATE_WORKSPACE": "demo", "TIDEGATE_STORE": sys.argv[1]})
 assert cold_start.read_pointer(config.store) is None
 """
-    subprocess.run([sys.executable, "-c", script, str(tmp_path)], cwd=ROOT, check=True, timeout=20)
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], cwd=ROOT, check=True, timeout=120)
 
 
 def test_every_fault_is_named_at_once() -> None:
@@ -184,7 +184,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
         env=kept | environment,
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=120,
         check=False,
     )
 

@@ -184,7 +184,7 @@ def test_workers_are_told_no_secret_in_public(vault: Vault) -> None:
                 assert b"AGE-SECRET-KEY" not in shown
     finally:
         started.terminate()
-        started.communicate(timeout=30)
+        started.communicate(timeout=120)
 
 
 def children(pid: int) -> list[int]:

@@ -46,7 +46,7 @@ SMALL_POINT = "age1ur4h5lpmgxu2u9jku0a0r87ydtdqnr0tnsetrlvxvgz3vh6fhqqqzyt4v9"
 
 def ran(*command: str, data: bytes = b"", code: int = 0) -> bytes:
     """Run a tool on some input; give its output."""
-    done = subprocess.run(command, input=data, capture_output=True, check=False, timeout=60)
+    done = subprocess.run(command, input=data, capture_output=True, check=False, timeout=120)
     assert done.returncode == code, done.stderr
     return done.stdout
 

@@ -26,7 +26,7 @@ def port(tmp_path: Path) -> Iterator[int]:
 
 def get(port: int, path: str) -> tuple[int, bytes]:
     """Ask for a path as it is written."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     try:
         connection.request("GET", path)
         answer = connection.getresponse()

@@ -55,7 +55,7 @@ def _up(folder: Path, environment: dict[str, str]) -> Iterator[subprocess.Popen[
     finally:
         if process.poll() is None:
             process.terminate()
-            process.wait(20)
+            process.wait(60)
 
 
 def _answers(address: str) -> bool:
@@ -120,11 +120,11 @@ def test_nothing_is_left_running(tmp_path: Path, asked: signal.Signals) -> None:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=120,
         )
         assert second.returncode == 3
         assert f"{environment['TIDEGATE_LISTEN']} cannot be used" in second.stderr
         assert "TIDEGATE_LISTEN=127.0.0.1:" in second.stderr
         process.send_signal(asked)
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
     assert not any(_answers(each) for each in addresses)

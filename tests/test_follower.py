@@ -232,6 +232,27 @@ async def test_a_pointer_cannot_rename_an_epoch(server: RedisServer, tmp_path: P
             assert number(found) == 5
 
 
+async def test_a_notice_is_heard_before_the_poll(
+    server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A push's notice wakes the follower, however far off its next look at the pointer is."""
+    monkeypatch.setattr(following, "POLL_SECONDS", 3_600.0)
+    with server.client() as client:
+        make_epoch(1).write(client)
+        async with follower(settings(server, tmp_path)) as found:
+            await found._follow_safely()
+            running = asyncio.create_task(found.run())
+            config = settings(server, tmp_path)
+            listening = asyncio.create_task(listen(config.redis, KEYS.notice, found.hear))
+            await until(lambda: client.pubsub_numsub(KEYS.notice)[0][1])
+            make_epoch(2).write(client)
+            client.publish(KEYS.notice, b"2")
+            await until(lambda: number(found) == 2)
+            for task in (running, listening):
+                task.cancel()
+            await asyncio.gather(running, listening, return_exceptions=True)
+
+
 async def test_missing_blobs_are_tried_again_at_growing_intervals(
     server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

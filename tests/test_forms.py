@@ -77,7 +77,7 @@ def test_ordinary_tools_open_a_form(tmp_path: Path, tool: str, compression: str)
     if shutil.which(tool) is None:
         pytest.skip(f"{tool} is not installed here")
     file = made(tmp_path, compression).file
-    done = subprocess.run([tool, "-dc", str(file)], capture_output=True, check=True, timeout=20)
+    done = subprocess.run([tool, "-dc", str(file)], capture_output=True, check=True, timeout=120)
     assert done.stdout == KNOWN
 
 

@@ -96,7 +96,7 @@ def test_a_hostile_tarball_is_refused(tmp_path: Path, kind: str) -> None:
     started = time.monotonic()
     with pytest.raises(PackError) as refused:
         pack(tmp_path / "x.tgz", tmp_path / "out.zip")
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 20
     assert any(message in fault for fault in refused.value.faults), refused.value.faults
     assert all(fault.endswith(".") for fault in refused.value.faults)
     assert [path.name for path in tmp_path.iterdir()] == ["x.tgz"]

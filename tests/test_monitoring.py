@@ -40,9 +40,9 @@ def exposed(server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> It
         make_epoch(1, staff=("u-1",)).write(client)
     with running_gateway(tmp_path_factory.mktemp("gateway"), server.url, WORKERS="2") as gateway:
         question = orjson.dumps({"apps": {APP: None}, "user": "u-1"})
-        urllib.request.urlopen(f"{gateway.url}/v1/check", question, timeout=10).close()
+        urllib.request.urlopen(f"{gateway.url}/v1/check", question, timeout=30).close()
 
-        with urllib.request.urlopen(f"{gateway.admin_url}/metrics", timeout=10) as answer:
+        with urllib.request.urlopen(f"{gateway.admin_url}/metrics", timeout=30) as answer:
             yield answer.read().decode()
 
 

@@ -107,7 +107,7 @@ def _run(folder: Path, script: str, *arguments: str) -> Any:
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -120,7 +120,7 @@ def _told(details: Any) -> tuple[Any, ...]:
 
 
 def _counted(gateway: Gateway, outcome: str) -> float:
-    with urllib.request.urlopen(f"{gateway.admin_url}/metrics", timeout=10) as response:
+    with urllib.request.urlopen(f"{gateway.admin_url}/metrics", timeout=30) as response:
         lines = response.read().decode().splitlines()
     wanted = f'tidegate_switch_requests_total{{outcome="{outcome}"}} '
     return next(float(line.removeprefix(wanted)) for line in lines if line.startswith(wanted))

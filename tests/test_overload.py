@@ -112,7 +112,7 @@ def _flood(port: int, refused: threading.Event, found: list[bytes]) -> None:
 
 def _status(url: str) -> int:
     try:
-        with urllib.request.urlopen(url, BODY, timeout=5) as response:
+        with urllib.request.urlopen(url, BODY, timeout=30) as response:
             return int(response.status)
     except urllib.error.HTTPError as refusal:
         return refusal.code

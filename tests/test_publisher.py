@@ -344,7 +344,7 @@ def test_waiting_counts_and_names(workshop: Workshop) -> None:
     served = wait_for_gateways(
         workshop.mirror,
         7,
-        timeout_seconds=5,
+        timeout_seconds=20,
         on_change=seen.append,
         clock=lambda: next(times),
         sleep=lambda seconds: workshop.announce("gw-2", epoch=8) if len(seen) == 1 else None,
@@ -366,6 +366,6 @@ def test_no_gateway_is_said(workshop: Workshop) -> None:
     """Without gateways the wait ends at once and says so; one that expired is none."""
     workshop.announce("gw-1", epoch=1)
     workshop.link.delete(KEYS.gateway("gw-1"))
-    served = wait_for_gateways(Mirror(workshop.link, WORKSPACE), 7, timeout_seconds=5)
+    served = wait_for_gateways(Mirror(workshop.link, WORKSPACE), 7, timeout_seconds=20)
     assert served.total == 0
     assert "No gateway" in served.message

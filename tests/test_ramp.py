@@ -16,7 +16,7 @@ def ask(gateway: processes.Gateway) -> tuple[float, Any]:
     """Ask for the one app; give the moment when the answer was there, and the answer."""
     body = json.dumps({"apps": {COFFEE: "1"}, "device": "d-1"}).encode()
     asked = urllib.request.Request(f"{gateway.url}/v1/check", body)
-    with urllib.request.urlopen(asked, timeout=10) as response:
+    with urllib.request.urlopen(asked, timeout=30) as response:
         return time.time(), json.loads(response.read())
 
 

@@ -40,15 +40,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
 async def assert_works(url: str, key: str = "k") -> None:
     """Every way to speak to Redis works by this URL: links, the reader, the listener."""
     address = parse_url(url)
-    link: Any = connect_async(address, timeout_seconds=5)
+    link: Any = connect_async(address, timeout_seconds=20)
     assert await link.get(key) == b"v"
-    blocking: Any = await asyncio.to_thread(connect_sync, address, timeout_seconds=5)
+    blocking: Any = await asyncio.to_thread(connect_sync, address, timeout_seconds=20)
     assert await asyncio.to_thread(blocking.get, key) == b"v"
     reader = reader_of(address)
     assert (await read(reader, [key, "nothing"])).values == [b"v", None]
     heard = asyncio.Event()
     task = asyncio.create_task(listen(address, "c", heard.set))
-    await asyncio.wait_for(heard.wait(), 10)
+    await asyncio.wait_for(heard.wait(), 20)
     while not task.done():  # a cancellation that meets a library's own time-out may get lost
         task.cancel()
         await asyncio.wait([task], timeout=0.1)
@@ -60,12 +60,12 @@ async def assert_works(url: str, key: str = "k") -> None:
 async def assert_refused(url: str, key: str = "k") -> None:
     """No way to speak to Redis works by this URL."""
     address = parse_url(url)
-    link: Any = connect_async(address, timeout_seconds=5)
+    link: Any = connect_async(address, timeout_seconds=20)
     with pytest.raises(RedisFault):
         await link.get(key)
 
     def ask() -> None:
-        blocking: Any = connect_sync(address, timeout_seconds=5)
+        blocking: Any = connect_sync(address, timeout_seconds=20)
         with blocking:
             blocking.get(key)
 
@@ -129,7 +129,7 @@ async def test_a_cluster_behind_tls(tmp_path: Path, authority: tls.Authority) ->
         await asyncio.to_thread(join, servers)
         hosts = ",".join(f"127.0.0.1:{port}" for port in fronts)
         url = f"rediss+cluster://{hosts}?ca={authority.file}"
-        blocking: Any = connect_sync(parse_url(f"{url}&server_name={NAME}"), timeout_seconds=5)
+        blocking: Any = connect_sync(parse_url(f"{url}&server_name={NAME}"), timeout_seconds=20)
         for at in range(6):
             blocking.set(f"k{at}", "v")
         blocking.close()
@@ -157,7 +157,7 @@ def join(servers: Sequence[RedisServer]) -> None:
 def speaks_tls() -> bool:
     """Tell whether this machine's redis-server was built with TLS."""
     command = [processes.redis_server_path(), "--port", "0", "--tls-port", "0", "--dir", "/none"]
-    told = subprocess.run(command, capture_output=True, check=False, timeout=10)
+    told = subprocess.run(command, capture_output=True, check=False, timeout=120)
     return b"tls-port" not in told.stdout + told.stderr
 
 
@@ -178,7 +178,7 @@ async def test_redis_itself_speaks_tls(tmp_path: Path, authority: tls.Authority,
         else:
             maker = fleets.tls_one(tmp_path, files)
         url = await asyncio.to_thread(stack.enter_context, maker)
-        blocking: Any = connect_sync(parse_url(url + tail), timeout_seconds=5)
+        blocking: Any = connect_sync(parse_url(url + tail), timeout_seconds=20)
         blocking.set("k", "v")
         blocking.close()
         await assert_works(url + tail)

@@ -2,8 +2,8 @@
 
 import gzip
 import hashlib
+import re
 import signal
-import time
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
@@ -127,10 +127,14 @@ def test_explain_agrees_with_the_gateway(place: Workplace, server: processes.Red
 
 def test_metrics_count_the_day(place: Workplace, server: processes.RedisServer) -> None:
     """The answers of the day stand in /metrics by release and status, and the epoch's number."""
-    with urllib.request.urlopen(f"{place.gateway.admin_url}/metrics", timeout=5) as response:
-        text = response.read().decode()
+    text = _metrics(place)
     assert f'tidegate_app_answers_total{{app="{APP}",release="next",status="update"}}' in text
     assert "tidegate_epoch 4.0" in text
+
+
+def _metrics(place: Workplace) -> str:
+    with urllib.request.urlopen(f"{place.gateway.admin_url}/metrics", timeout=30) as response:
+        return response.read().decode()
 
 
 def test_a_stranger_costs_no_round_trip(place: Workplace, server: processes.RedisServer) -> None:
@@ -141,11 +145,11 @@ def test_a_stranger_costs_no_round_trip(place: Workplace, server: processes.Redi
     assert place.app(user="u-7")["version"] == NEWEST
     server.signal(signal.SIGSTOP)
     try:
-        started = time.monotonic()
         strangers = [place.app(user=f"s-{n}")["version"] for n in range(200)]
         assert set(strangers) == {"1.11.6"}
-        # A time-out is 50 ms: a few strangers look like members to the filter, not all of them.
-        assert time.monotonic() - started < 200 * 0.05
+        # A few strangers look like members to the filter, not all of them.
+        (late,) = re.findall(r"(?m)^tidegate_lookup_timeouts_total (\S+)", _metrics(place))
+        assert float(late) < 20
         assert place.app(user="u-7")["version"] == NEWEST  # known from before
         assert place.app(user="u-8")["version"] == "1.11.6"  # not known: the next release
     finally:

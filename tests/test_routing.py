@@ -87,7 +87,7 @@ async def test_a_dead_primary_is_stood_in_for(sentinels: Fleet) -> None:
 
 async def test_moving_and_moved_slots_are_followed(cluster: str) -> None:
     """While a slot moves the other side is asked aside; once it has moved, it is asked first."""
-    link: Any = connect_sync(parse_url(cluster), timeout_seconds=5)
+    link: Any = connect_sync(parse_url(cluster), timeout_seconds=20)
     link.mset_nonatomic({f"k{at}": "v" for at in range(30)})
     slot = key_slot(b"k1")
     source = link.nodes_manager.get_node_from_slot(slot)
@@ -129,11 +129,11 @@ async def test_a_socket_is_a_server_too(tmp_path: Path) -> None:
             client.execute_command("ACL", "SETUSER", "me", "on", ">p@w", "~*", "+@all", "&*")
             client.execute_command("ACL", "SETUSER", "default", "off")
         address = parse_url(f"unix://me:p%40w@{path}?db=2")
-        link: Any = connect_sync(address, timeout_seconds=5)
+        link: Any = connect_sync(address, timeout_seconds=20)
         link.set("k", "v")
         assert link.info("keyspace").keys() == {"db2"}
         link.close()
-        aware: Any = connect_async(address, timeout_seconds=5)
+        aware: Any = connect_async(address, timeout_seconds=20)
         assert await aware.get("k") == b"v"
         await aware.aclose()
         reader = reader_of(address)

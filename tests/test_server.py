@@ -151,7 +151,7 @@ async def test_answers_leave_in_request_order_whatever_the_split() -> None:
             seen: list[bytes] = []
             answers = b""
             while len(seen) < len(requests):
-                answers += await asyncio.wait_for(reader.read(65_536), 5)
+                answers += await asyncio.wait_for(reader.read(65_536), 20)
                 seen = re.findall(rb'"app":"app-(\d)"', answers)
             assert seen == [b"%d" % at for at in range(len(requests))], size
             writer.close()
@@ -270,9 +270,9 @@ async def test_a_client_that_expects_100_continue_gets_it() -> None:
     async with serving(snapshot_of(make_epoch())) as served:
         reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
         writer.write(head % len(QUESTION))
-        first = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+        first = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)
         writer.write(QUESTION)
-        second = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+        second = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)
         writer.close()
         await writer.wait_closed()
     assert first == b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -300,7 +300,7 @@ async def test_a_stop_lets_a_slow_body_arrive() -> None:
         await asyncio.sleep(0.5)
         assert not stopping.done()
         writer.write(QUESTION[5:])
-        answer = await asyncio.wait_for(reader.read(), 5)
+        answer = await asyncio.wait_for(reader.read(), 20)
         await stopping
         writer.close()
         await writer.wait_closed()
@@ -362,7 +362,7 @@ async def _load_until_refused(gateway: Any) -> dict[str, Any]:
     await asyncio.sleep(0.1)
     async with aiohttp.ClientSession() as session:
         counted["unready"] = (await session.get(gateway.admin_url + "/health/ready")).status
-    await asyncio.wait_for(asyncio.gather(*runs), 15)
+    await asyncio.wait_for(asyncio.gather(*runs), 20)
     return counted
 
 

@@ -76,7 +76,7 @@ def test_the_history_is_walked_so_far(workshop: Workshop) -> None:
 def test_watching_outlasts_redis(tmp_path: Path) -> None:
     """When Redis goes away while it is watched, a sentence says so, and Ctrl-C still ends it."""
     with redis_server(tmp_path / "redis") as server:
-        link = connect_sync(parse_url(server.url), timeout_seconds=5)
+        link = connect_sync(parse_url(server.url), timeout_seconds=20)
         Workshop(tmp_path / "store", link).push(image_of(plan_files((V1,))))
         link.close()
         kept = {name: text for name, text in os.environ.items() if not name.startswith("TIDEGATE_")}
@@ -94,7 +94,7 @@ def test_watching_outlasts_redis(tmp_path: Path) -> None:
         server.kill()
         assert b"Looking again." in watching.stderr.readline()
         watching.send_signal(signal.SIGINT)
-        watching.communicate(timeout=10)
+        watching.communicate(timeout=120)
         assert watching.returncode == 0
 
 

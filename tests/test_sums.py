@@ -441,7 +441,7 @@ async def test_distinct_subjects_have_a_bound_in_redis(
 
 def ask(gateway: Gateway, path: str, body: Any) -> tuple[int, Any]:
     """Ask on a new connection, so that any worker may answer."""
-    connection = http.client.HTTPConnection(gateway.url.removeprefix("http://"), timeout=10)
+    connection = http.client.HTTPConnection(gateway.url.removeprefix("http://"), timeout=30)
     connection.request("POST", path, orjson.dumps(body))
     response = connection.getresponse()
     found = response.status, orjson.loads(response.read())

@@ -27,7 +27,7 @@ def _ask(url: str, user: str, key: str = "", **headers: str) -> tuple[int, Any, 
     body = json.dumps({"context": {"user": user}}).encode()
     asked = urllib.request.Request(f"{url}/ofrep/v1/evaluate/flags{key}", body, headers=headers)
     try:
-        with urllib.request.urlopen(asked, timeout=10) as response:
+        with urllib.request.urlopen(asked, timeout=30) as response:
             return response.status, json.loads(response.read()), response.headers["ETag"]
     except urllib.error.HTTPError as fault:
         return fault.code, fault.read(), fault.headers["ETag"]
@@ -69,7 +69,7 @@ def test_an_outage_flips_no_switch(tmp_path: Path) -> None:
                 asked = urllib.request.Request(
                     f"{gateway.url}/v1/check", body, headers={"Accept": accept}
                 )
-                with urllib.request.urlopen(asked, timeout=10) as response:
+                with urllib.request.urlopen(asked, timeout=30) as response:
                     read = json.loads if accept.endswith("json") else msgpack.unpackb
                     told = read(response.read())
                 assert told["apps"] == []

@@ -251,7 +251,7 @@ def test_a_gateway_bears_its_confinement(tmp_path: Path) -> None:
         assert re.search(r"^Seccomp:\s+2$", status, re.MULTILINE)
         assert re.search(r"^NoNewPrivs:\s+1$", status, re.MULTILINE)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(15) == 0
+        assert process.wait(60) == 0
     finally:
         process.kill()
         process.wait()

@@ -158,7 +158,7 @@ def test_ctrl_c_loses_nothing(tmp_path: Path, plan: Path, store: Store) -> None:
         with tidegate(*command) as running:
             wait_until(lambda: list(scratch.rglob("*.zst")), "it compresses")
             running.send_signal(signal.SIGINT)
-            out, err = running.communicate(timeout=30)
+            out, err = running.communicate(timeout=120)
     finally:
         del os.environ["TMPDIR"]
     assert (running.returncode, out) == (130, "")
@@ -166,7 +166,7 @@ def test_ctrl_c_loses_nothing(tmp_path: Path, plan: Path, store: Store) -> None:
     assert list(scratch.iterdir()) == []
     assert not list(plan.rglob("*.json"))
     with tidegate("upload", str(small), *where) as again:
-        out, err = again.communicate(timeout=60)
+        out, err = again.communicate(timeout=120)
     assert again.returncode == 0, err
     assert "is uploaded; commit" in out
 
@@ -177,6 +177,6 @@ def test_a_version_is_for_one_file(tmp_path: Path, plan: Path, store: Store) -> 
     files = [str(miniapp(tmp_path, f"1.0.{n}")) for n in range(2)]
     where = ("--store", store.name, "--plan", str(plan), "--version", "1.0.0")
     with tidegate("upload", *files, *where) as done:
-        _, err = done.communicate(timeout=20)
+        _, err = done.communicate(timeout=120)
     assert done.returncode == 2
     assert "--version is for one file" in err

@@ -67,7 +67,7 @@ def has_ended(pid: int) -> bool:
 def fetch(url: str) -> tuple[int, str]:
     """Fetch a page: its status and text."""
     try:
-        with urllib.request.urlopen(url, timeout=10) as response:
+        with urllib.request.urlopen(url, timeout=30) as response:
             return response.status, response.read().decode()
     except urllib.error.HTTPError as refused:
         return refused.code, refused.read().decode()
@@ -121,7 +121,7 @@ class Streams:
         wait_until(lambda: self.answers >= wanted, f"{wanted} answers; {self.failures}")
 
     def _run(self, keep: bool) -> None:
-        connection = http.client.HTTPConnection(self._host, timeout=10)
+        connection = http.client.HTTPConnection(self._host, timeout=30)
         while not self._stop.is_set():
             try:
                 connection.request("GET", PATH)
@@ -147,7 +147,7 @@ def test_whoever_waits_at_a_dead_worker_is_served_by_the_next(gateway: Gateway) 
     with ExitStack() as stack:
         waiting: set[socket.socket] = set()
         for _ in range(40):
-            client = stack.enter_context(socket.create_connection((host, int(port)), timeout=10))
+            client = stack.enter_context(socket.create_connection((host, int(port)), timeout=30))
             client.sendall(f"GET {PATH} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
             waiting.add(client)
         time.sleep(0.5)
@@ -298,7 +298,7 @@ def run(tmp_path: Path, server: RedisServer, **environment: str) -> tuple[int, s
         env=kept | made.environment,
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=120,
         check=False,
     )
     return done.returncode, done.stderr

@@ -97,7 +97,7 @@ class Workplace:
         """Ask the gateway over HTTP; give its whole answer."""
         body = json.dumps({"apps": {APP: None}} | request).encode()
         asked = urllib.request.Request(f"{self.gateway.url}/v1/check", body)
-        with urllib.request.urlopen(asked, timeout=10) as response:
+        with urllib.request.urlopen(asked, timeout=30) as response:
             found: dict[str, Any] = json.loads(response.read())
             return found
 
@@ -105,7 +105,7 @@ class Workplace:
         """Report on the one app over HTTP."""
         body = {"reports": [{"app": APP, "release": release, "event": event}]} | who
         asked = urllib.request.Request(f"{self.gateway.url}/v1/report", json.dumps(body).encode())
-        with urllib.request.urlopen(asked, timeout=10) as response:
+        with urllib.request.urlopen(asked, timeout=30) as response:
             assert json.loads(response.read()) == {"accepted": 1, "passed_over": 0}
 
     def app(self, **request: Any) -> dict[str, Any]:

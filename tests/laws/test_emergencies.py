@@ -48,7 +48,7 @@ class Load:
     def ask(self) -> None:
         """Ask until it is over, on one connection."""
         body = json.dumps({"apps": {APP: V1}, "device": "d-1"})
-        link = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=10)
+        link = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=30)
         while not self.over.is_set():
             try:
                 link.request("POST", "/v1/check", body)

@@ -60,7 +60,7 @@ class Stream(threading.Thread):
 
     def run(self) -> None:
         """Ask."""
-        connection = http.client.HTTPConnection(self._host, timeout=10)
+        connection = http.client.HTTPConnection(self._host, timeout=30)
         while not self._ended.is_set():
             self._next += 1
             self.answers.append(ask(connection, self._next))
@@ -165,7 +165,7 @@ def judge(told: list[list[Answer]], lost_at: float, figures: str) -> None:
 
 def everyone_is_known(gateway: processes.Gateway) -> None:
     """Members and strangers are told apart right afterwards."""
-    connection: Any = http.client.HTTPConnection(gateway.url.removeprefix("http://"), timeout=10)
+    connection: Any = http.client.HTTPConnection(gateway.url.removeprefix("http://"), timeout=30)
     told = [ask(connection, number) for number in range(1, MEMBERS, 97)]
     connection.close()
     assert all(each.right for each in told), [each for each in told if not each.right]

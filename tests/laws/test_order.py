@@ -108,7 +108,7 @@ async def _ask(port: int, data: bytes, cuts: list[int]) -> bytes:
                 writer.write(data[at:cut])
                 await asyncio.sleep(0.0005)
             at = cut
-        return await asyncio.wait_for(reader.read(), 10)
+        return await asyncio.wait_for(reader.read(), 20)
     except ConnectionError:
         return b"reset"
     finally:
@@ -182,6 +182,6 @@ async def test_an_ordinary_check_stays_on_the_quick_path() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
         writer.write(b"".join(REQUESTS[name] for name in names))
         for _ in names:
-            assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)).count(b"200 OK")
+            assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)).count(b"200 OK")
         writer.close()
         assert served.metrics.handed_over == 0

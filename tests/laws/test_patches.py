@@ -129,7 +129,7 @@ def test_parts_make_together_what_one_run_makes(tmp_path: Path) -> None:
     whole = one.patch()
     started = [three.start("--part", f"{number}/3") for number in (1, 2, 3)]
     for process in started:
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=120)
         assert process.returncode == 0, err
     assert len(whole["made"]) == 2 * 8
     assert three.made() == one.made()

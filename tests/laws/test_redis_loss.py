@@ -63,7 +63,7 @@ class Stream(threading.Thread):
     def run(self) -> None:
         """Ask until told to stop."""
         host = self._place.gateway.url.removeprefix("http://")
-        connection = http.client.HTTPConnection(host, timeout=10)
+        connection = http.client.HTTPConnection(host, timeout=30)
         count = 0
         while not self._asked_to_stop.is_set():
             count += 1

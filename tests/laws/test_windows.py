@@ -73,7 +73,7 @@ class Town:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=120,
         )
         assert done.returncode == code, done.stdout + done.stderr
 
@@ -94,7 +94,7 @@ def _epoch(gateway: Gateway) -> int:
 
 
 def _metric(gateway: Gateway, name: str) -> float:
-    with urllib.request.urlopen(f"{gateway.admin_url}/metrics", timeout=10) as response:
+    with urllib.request.urlopen(f"{gateway.admin_url}/metrics", timeout=30) as response:
         lines = response.read().decode().splitlines()
     return float(next((line.split()[1] for line in lines if line.startswith(f"{name} ")), "0"))
 
