@@ -104,7 +104,14 @@ def make_certificate(folder: Path) -> None:
     )
 
 
-def lay_out(folder: Path, port: int, gateways: Sequence[str], store: Path, secret: str) -> None:
+def lay_out(
+    folder: Path,
+    port: int,
+    gateways: Sequence[str],
+    store: Path,
+    secret: str,
+    listen: str = "listen.conf",
+) -> None:
     """Install deploy/nginx in a folder, with this site's own values in tidegate/."""
     shutil.copytree(DEPLOY / "nginx/tidegate", folder / "tidegate")
     (folder / "conf.d").mkdir()
@@ -112,9 +119,11 @@ def lay_out(folder: Path, port: int, gateways: Sequence[str], store: Path, secre
     user = "user root;" if os.geteuid() == 0 else ""
     (folder / "nginx.conf").write_text(MAIN.format(folder=folder, user=user))
     site = folder / "tidegate"
-    listen = (site / "listen.conf").read_text().splitlines()[0]
-    assert "443 ssl http2" in listen
-    (site / "listen.conf").write_text(listen.replace("443", f"127.0.0.1:{port}"))
+    lines = (site / listen).read_text().splitlines(keepends=True)
+    here = [line for line in lines if "[::]" not in line]  # not every machine has IPv6
+    assert any("listen 443 ssl" in line for line in here)
+    text = "".join(here).replace("listen 443", f"listen 127.0.0.1:{port}")
+    (site / "listen.conf").write_text(text)
     line = (site / "gateways.conf").read_text().splitlines()[-1]
     assert "127.0.0.1:8080" in line
     lines = [line.replace("127.0.0.1:8080", each) + "\n" for each in gateways]
@@ -129,13 +138,20 @@ def lay_out(folder: Path, port: int, gateways: Sequence[str], store: Path, secre
 
 @contextmanager
 def running_edge(
-    folder: Path, gateways: Sequence[str], store: Path, secret: str = ""
+    folder: Path,
+    gateways: Sequence[str],
+    store: Path,
+    secret: str = "",
+    listen: str = "listen.conf",
 ) -> Iterator[Edge]:
-    """Run an edge before gateways, each HOST:PORT; with a secret, files need signed URLs."""
+    """Run an edge before gateways, each HOST:PORT; with a secret, files need signed URLs.
+
+    `listen` is the file that stands in for listen.conf.
+    """
     nginx = tool("nginx", "Debian's nginx-light")
     port = free_port()
     folder.mkdir()
-    lay_out(folder, port, gateways, store, secret)
+    lay_out(folder, port, gateways, store, secret, listen)
     edge = Edge(folder, port, nginx)
     command = [nginx, "-c", str(folder / "nginx.conf"), "-e", str(folder / "error.log")]
     checked = subprocess.run([*command, "-t"], capture_output=True, text=True, check=False)
