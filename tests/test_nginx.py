@@ -127,6 +127,9 @@ def test_only_what_clients_need_can_be_reached(edge: Edge) -> None:
     """Health, metrics and the rest of the store stand behind the edge, and stay there."""
     for path in ("/metrics", "/health/ready", "/live", "/blobs/", "/packages/", "/files/../live"):
         assert edge.ask("GET", path)[0].status in (400, 404), path
+    answer, body = edge.ask("GET", "/metrics")
+    assert answer.getheader("Content-Type") == "application/problem+json"
+    assert json.loads(body)["status"] == answer.status
     assert edge.ask("GET", "/openapi.json")[0].status == 200
 
 
