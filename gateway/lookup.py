@@ -86,13 +86,20 @@ class Buckets(Protocol):
 
 
 class _Meaning:
-    """What the bits of a mask mean: lists by name, of the settings and sets with these digests."""
+    """What the bits of a mask mean: lists by name, read by the sets of lists with this digest.
 
-    __slots__ = ("bits", "digests")
+    Nothing else of an epoch does: so a new check_after makes nobody be asked about again.
+    """
 
-    def __init__(self, digests: tuple[bytes, bytes], bits: Mapping[str, int]) -> None:
-        self.digests = digests
+    __slots__ = ("bits", "sets")
+
+    def __init__(self, sets: bytes, bits: Mapping[str, int]) -> None:
+        self.sets = sets
         self.bits = bits
+
+    def is_of(self, snapshot: Buckets) -> bool:
+        """Tell whether a snapshot's masks mean the same."""
+        return self.sets == _sets(snapshot.contents) and self.bits == snapshot.bits
 
 
 Asked = tuple[int, Answer]
@@ -164,7 +171,7 @@ class Lookup:
         self._confirmed: OrderedDict[int, tuple[bytes, int, _Meaning]] = OrderedDict()
         # What a mask means by the epoch that is served.
         self._contents: layout.Contents | None = None
-        self._meaning = _Meaning((b"", b""), {})
+        self._meaning = _Meaning(b"", {})
         self._logged: set[bytes] = set()
 
     async def members(self, snapshot: Buckets, hashes: Iterable[int]) -> dict[int, int | None]:
@@ -186,11 +193,10 @@ class Lookup:
         """Give what is known at once, and what Redis was asked for; `finish` takes both."""
         if snapshot.contents is not self._contents:
             self._contents = snapshot.contents
-            digests = _digests(snapshot.contents)
-            if digests != self._meaning.digests:
+            if not self._meaning.is_of(snapshot):
                 before = self._meaning.bits
                 bits = before if before == snapshot.bits else snapshot.bits
-                self._meaning = _Meaning(digests, bits)
+                self._meaning = _Meaning(_sets(snapshot.contents), bits)
         found: dict[int, int | None] = {}
         asked: list[Asked] = []
         for hashed in hashes:
@@ -248,7 +254,7 @@ class Lookup:
         if not mask:
             self._counts.false_positives += 1
         meaning = self._meaning
-        if snapshot.contents is self._contents or _digests(snapshot.contents) == meaning.digests:
+        if snapshot.contents is self._contents or meaning.is_of(snapshot):
             # Else an epoch was swapped in meanwhile, by which the mask's bits mean other lists.
             if len(self._confirmed) >= CONFIRMED:
                 self._confirmed.popitem(last=False)
@@ -379,10 +385,10 @@ class Lookup:
             log.error(sentence, bucket=digest.hex())
 
 
-def _digests(contents: layout.Contents) -> tuple[bytes, bytes]:
-    """Tell what a mask's bits depend on besides the bucket: the lists, and the sets of lists."""
+def _sets(contents: layout.Contents) -> bytes:
+    """Give the digest of the sets of lists; empty when there are none."""
     membership = contents["membership"]
-    return contents["settings"], b"" if membership is None else membership["sets"]
+    return b"" if membership is None else membership["sets"]
 
 
 def _all_done(answers: list[Answer]) -> bool:

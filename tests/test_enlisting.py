@@ -199,6 +199,27 @@ def test_a_list_that_nobody_has_is_refused(listed: Desk) -> None:
     assert wins(listed, "q-9") is None
 
 
+def test_what_lies_over_a_lost_list_ends_by_its_opposite(listed: Desk) -> None:
+    """So that it does not come back with the list; a stored list is changed in the store, too."""
+    listed.run("allowlist", "add", "qa", "q-8", "q-9")
+    listed.run("allowlist", "remove", "qa", "q-1")
+    listed.run("allowlist", "add", "big", "x-1")
+    (listed.folder / "lists.yaml").write_text("\n".join(LISTS.splitlines()[:2]) + "\n")
+    listed.push(desks.APP)
+    for line, said in (
+        ("remove qa q-9 q-0", "qa: 1 removed, 1 not on it."),
+        ("add qa q-1", "qa: 1 added, 0 there already."),
+        ("remove big x-1", "In the store big has 9 user ids now"),
+    ):
+        assert said in listed.run("allowlist", *line.split()).out, line
+    ran = listed.run("allowlist", "add", "qa", "q-8", "q-7", code=REFUSED)
+    assert "The store has no list qa." in ran.err, "nothing of these ends"
+    assert listed.laid() == [("member", "q-8", "true")]
+    (listed.folder / "lists.yaml").write_text(LISTS)
+    listed.push(APP)
+    assert [wins(listed, user) for user in ("q-8", "q-9", "x-1")] == ["qa", None, None]
+
+
 def _meanwhile(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, line: str, other: str, code: int
 ) -> Any:

@@ -37,8 +37,8 @@ MEMBER = id_hash("u-1", SEED)
 class Buckets:
     """A snapshot in which each hash has a bucket of its own, of the mask's byte."""
 
-    def __init__(self, name: bytes = b"one", lists: str = "abc") -> None:
-        self.contents: Any = {"settings": name, "membership": None}
+    def __init__(self, sets: bytes = b"one", lists: str = "abc", settings: bytes = b"some") -> None:
+        self.contents: Any = {"settings": settings, "membership": {"sets": sets}}
         self.bits = {list_: at for at, list_ in enumerate(lists)}
 
     def bucket_of(self, hashed: int) -> bytes:
@@ -129,7 +129,7 @@ async def test_a_confirmed_id_is_remembered_while_its_bucket_is_the_same() -> No
     assert await lookup.members(Buckets(), (5,)) == {5: 3}
     fake.fault = "away"
     assert await lookup.members(Buckets(), (5,)) == {5: 3}
-    assert await lookup.members(Buckets(b"other settings"), (5, 6)) == {5: ~3, 6: None}
+    assert await lookup.members(Buckets(b"other sets"), (5, 6)) == {5: ~3, 6: None}
     # a and b held it: b is the first bit now, and a is gone.
     assert await lookup.members(Buckets(b"other lists", "bcd"), (5,)) == {5: ~1}
     assert await lookup.members(Buckets(b"and others", "xyz"), (5,)) == {5: ~0}
@@ -137,6 +137,18 @@ async def test_a_confirmed_id_is_remembered_while_its_bucket_is_the_same() -> No
     fake.fault = None
     lookup._breaker.succeeded()
     assert await lookup.members(Buckets(), (5,)) == {5: 3}
+
+
+async def test_a_push_that_leaves_the_lists_alone_makes_nobody_be_asked_again() -> None:
+    """Whatever it does to the other settings: in an outage behind it members are as certain."""
+    fake = FakeReader()
+    give(fake, 5, b"\x03")
+    lookup = fake_lookup(fake)
+    assert await lookup.members(Buckets(), (5,)) == {5: 3}
+    assert await lookup.members(Buckets(settings=b"check_after"), (5,)) == {5: 3}
+    assert fake.trips == [1]
+    assert await lookup.members(Buckets(lists="bcd"), (5,)) == {5: 3}
+    assert fake.trips == [1, 1]
 
 
 async def test_what_was_asked_under_old_lists_is_not_remembered_under_new_ones() -> None:

@@ -298,6 +298,23 @@ def test_what_lies_over_an_app_that_is_gone_can_be_lifted(desk: Desk) -> None:
     assert desk.laid() == []
 
 
+def test_what_lies_over_a_switch_that_is_gone_can_be_lifted(desk: Desk) -> None:
+    """Or it would lie over the next switch of that key."""
+    switches = "switches:\n  - {key: gone, variants: {on: true, off: false}, default: off}\n"
+    (desk.folder / "switches.yaml").write_text(switches)
+    desk.push()
+    desk.run("switch", "set", "gone", "on")
+    desk.run("switch", "disable", "gone")
+    (desk.folder / "switches.yaml").write_text("switches: []\n")
+    desk.push()
+    assert desk.laid() == [("enabled", "", "false"), ("variant", "", "on")]
+    assert "no switch" in desk.run("switch", "set", "gone", "off", code=USAGE).err
+    said = desk.run("switch", "enable", "gone").out
+    assert "nothing is laid over gone any more, which the plan does not have" in said
+    desk.run("switch", "set", "gone", "--as-planned")
+    assert desk.laid() == []
+
+
 def test_saying_it_again_lifts_nothing(desk: Desk) -> None:
     """After a revert to a plan that pauses too, a pause stays for the plan that does not."""
     desk.push(APP.replace("    package: 2\n", "    package: 2\n    state: paused\n"))

@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from compiler.amendments import MOST_IDS
+from compiler.amendments import MOST_IDS, laid_ids
 from compiler.carried_plan import plan_digests, read_plan
 from compiler.commands.console import counted, note, say, say_json
 from compiler.commands.given_ids import Column, From, Ids, Name, Shrink, given_ids
@@ -33,6 +33,7 @@ from compiler.lists.stored_list import (
     amend_stored_list,
     as_data,
     check_amendment,
+    read_stored_list,
 )
 from compiler.plan import ListSource
 from compiler.publication.enlisting import Enlisted, Enlistment, enlist
@@ -114,8 +115,12 @@ def _change(
     name, amend = given.name, partial(add_ids if on else remove_ids, given=given.text)
     session, live = _live(place, redis, workspace)
     source = _source(session, live, name) if session is not None and live is not None else None
-    in_store = source is None or source.stored
-    at_once = source is not None and not (in_store and given.count > MOST_IDS)
+    if source is not None:
+        in_store = source.stored
+        at_once = not (in_store and given.count > MOST_IDS)
+    else:  # what lies over a list that the plan has lost ends at once, too
+        at_once = live is not None and _lifts(live, given, on)
+        in_store = not at_once or read_stored_list(place, name) is not None
     if in_store:
         check_amendment(place, name, amend, given.count, allow_shrink=on or allow_shrink)
     counts, late, data = (0, 0), None, dict[str, Any]({"list": name})
@@ -162,6 +167,12 @@ def _source(session: Session, live: Publication, name: str) -> ListSource | None
     return next((each for each in lists if each.name == name), None)
 
 
+def _lifts(live: Publication, given: ListIds, on: bool) -> bool:
+    """Tell whether one of the ids lies over the list the other way."""
+    laid = laid_ids(live.tree["overrides"]).get(given.name, ([], []))
+    return not set(laid[on]).isdisjoint(ids_from_text(given.text))
+
+
 def _at_once(
     session: Session,
     live: Publication,
@@ -182,7 +193,10 @@ def _at_once(
             return known.get(digest) or session.store.get_blob(digest)
 
         plan = read_plan(live.tree, blob, ())
-        if all(each.name != wish.name for each in plan.lists):
+        if wish.name not in {
+            *laid_ids(live.tree["overrides"]),
+            *(each.name for each in plan.lists),
+        }:
             raise Refused(f"{described(live.epoch)} has no list {wish.name} any more.")
         found = enlist(live, plan, blob, wish)
         for text, there in found.held.items():

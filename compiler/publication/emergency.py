@@ -43,7 +43,7 @@ class Wish:
     @property
     def takes_back(self) -> bool:
         """Whether it lifts an override, and lays none on what is not there."""
-        return self.value in (None, State.LIVE.value, "false")
+        return self.what is What.ENABLED or self.value in (None, State.LIVE.value, "false")
 
     def _override(self, value: str) -> layout.Override:
         return {"what": self.what.value, "app": self.app, "name": self.name, "value": value}

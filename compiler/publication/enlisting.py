@@ -42,9 +42,11 @@ class Enlisted:
 def enlist(live: Publication, plan: Plan, blob: Reader, wish: Enlistment) -> Enlisted:
     """Make the image in which the wish holds; publish it with `onto=live`.
 
-    `plan` is the live one as it is written, and has the list; `blob` reads the live epoch.
+    `plan` is the live one as it is written; `blob` reads the live epoch. Over a list that the plan
+    has lost nothing new is laid: what lies there ends by its opposite, and `held` tells of no more.
     Raises Refused when more ids would lie over the plan than MOST_IDS, and what `blob` raises.
     """
+    there = any(source.name == wish.name for source in plan.lists)
     own = enrolled(live.contents, plan, blob, {wish.name: wish.ids})
     laid = {place_of(each): each for each in live.tree["overrides"]}
     held = {}
@@ -52,10 +54,14 @@ def enlist(live: Publication, plan: Plan, blob: Reader, wish: Enlistment) -> Enl
         override = of_id(wish.name, text, on=wish.on)
         place = place_of(override)
         before = laid.get(place)
-        held[text] = place in own if before is None else before["value"] == "true"
-        if (place in own) is not wish.on:
+        opposed = before is not None and before["value"] != override["value"]
+        if before is None and there:
+            held[text] = place in own
+        else:
+            held[text] = wish.on is not opposed
+        if there and (place in own) is not wish.on:
             laid[place] = override
-        elif before is not None and before["value"] != override["value"]:
+        elif opposed:
             del laid[place]
     overrides = in_order(laid.values())
     if overrides == live.tree["overrides"]:
