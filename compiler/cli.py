@@ -79,6 +79,7 @@ COMMANDS = {
     "switch": "switches.switch_app",
     "window": "windows.window_app",
     "loadtest": "loadtest.loadtest",
+    "capacity": "capacity.capacity",
 }
 """Where each command is: to import all of them takes longer than an emergency has."""
 

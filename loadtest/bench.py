@@ -19,7 +19,8 @@ who is looked up in Redis; "asked again": 500 members, whom the gateway remember
 
 A second table compares the figures that have a budget. "By CPU" is what a ratio of rates would be
 if each server had its core for itself. Memory, publication and starting have benchmarks of their
-own: loadtest/footprint.py and loadtest/lists.py.
+own: loadtest/footprint.py and loadtest/lists.py. A run that has every row that `tidegate capacity`
+computes with leaves their figures in .tidegate/figures.json for it.
 
   python -m loadtest.bench                               everything, about five minutes
   python -m loadtest.bench --only nginx --only 'no list' these rows (and what budgets they allow)
@@ -34,16 +35,20 @@ import os
 import platform
 import shutil
 import signal
+import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from gateway.errors import TidegateError
 from gateway.lookup import CONFIRMED
-from loadtest import micro, plans, table
+from loadtest import machine, micro, plans, table
+from loadtest.capacity import figures
 from loadtest.contenders import nginx
 from loadtest.lineup import Lineup
 from loadtest.rows import PLAIN_PYTHON, Row, all_rows, chosen
@@ -89,6 +94,13 @@ def _parser() -> argparse.ArgumentParser:
         *("--only", "-k"), action="append", default=[], metavar="PATTERN", help="rows by name"
     )
     parser.add_argument("--json", metavar="FILE", help="write the figures there; - for here")
+    parser.add_argument(
+        "--figures",
+        type=Path,
+        default=figures.PLACE,
+        metavar="FILE",
+        help=f"where `tidegate capacity` finds them ({figures.PLACE})",
+    )
     parser.add_argument("--micro", action="store_true", help="the steps of a check apart")
     return parser
 
@@ -129,6 +141,7 @@ def run(arguments: argparse.Namespace) -> int:
             wrong[row.name] += broken + _check(lineup, row)
         notes = [*_notes(arguments, missing, lineup), *_doubts(rounds)]
     _show(arguments.json, rounds, wrong, notes)
+    leave(arguments.figures, rows, table.as_json(rounds, wrong))
     return 1 if any(wrong.values()) else 0
 
 
@@ -143,6 +156,19 @@ def _show(
             print(data)
         else:
             Path(place).write_text(data + "\n")
+
+
+def leave(place: Path, rows: Sequence[Row], found: dict[str, Any]) -> None:
+    """Leave the figures where capacity finds them, if it can compute with them."""
+    sizes = {row.name: statistics.fmean(map(len, row.requests())) for row in rows}
+    for row in found["rows"]:
+        row["request_bytes"] = sizes[row["row"]]
+    measured = datetime.now(UTC).isoformat(timespec="seconds")
+    text = figures.as_file(found, name="make bench", measured=measured, machine=machine.described())
+    if text is not None:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text)
+        print(f"{place}: the figures, for `tidegate capacity`", file=sys.stderr)
 
 
 def _say(text: str) -> None:
@@ -186,14 +212,14 @@ def _measure(
                 seconds=arguments.seconds,
                 start=turn * (arguments.ids // arguments.rounds),  # members not asked before
             )
-            found[row.name].append(_account(server, redis, run_wrk))
+            found[row.name].append(account(server, redis, run_wrk))
             server.pin(other_core)
     _say("")
     return found
 
 
-def _account(server: Server, redis: Server | None, run_wrk: Callable[[], Found]) -> Measured:
-    """Run wrk, and count what it took of server and Redis."""
+def account(server: Server, redis: Server | None, run_wrk: Callable[[], Found]) -> Measured:
+    """Run wrk, and count what it took of server and Redis. Raises Failed."""
     used = server.cpu_seconds()
     redis_used = redis.cpu_seconds() if redis else 0.0
     given_up = server.given_up()

@@ -4,6 +4,7 @@ import csv
 from io import StringIO
 
 from loadtest import chart
+from loadtest.levels import UNJUDGED
 from loadtest.referee import Outcome
 from loadtest.timeline import Timeline
 
@@ -26,11 +27,11 @@ def as_csv(timeline: Timeline) -> str:
     text = StringIO()
     writer = csv.writer(text, lineterminator="\n")
     names = [*STATUSES, *sorted({s for _, row in timeline.rows() for s in row.apps} - {*STATUSES})]
-    outcomes = tuple(Outcome)
+    outcomes = (*Outcome, UNJUDGED)
     writer.writerow(
         ["unix_second", "answered", "failed", *(f"{name}_ms" for name in PERCENTILES)]
         + [f"apps_{name}" for name in names]
-        + [f"judged_{name.lower()}" for name in outcomes]
+        + [*(f"judged_{name.lower()}" for name in Outcome), UNJUDGED]
         + ["phones", "late_ms", "generator_busy", "generator_delay_p50_ms", "newest_epoch"]
     )
     for at, row in timeline.rows():

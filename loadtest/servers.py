@@ -2,6 +2,7 @@
 
 import http.client
 import os
+import random
 import re
 import signal
 import socket
@@ -16,6 +17,7 @@ from pathlib import Path
 _TICKS = os.sysconf("SC_CLK_TCK")
 _START_SECONDS = 30.0
 _STOP_SECONDS = 20.0
+_PORTS = (10_240, 22_000)
 _GIVEN_UP = re.compile(
     rb"^tidegate_lookup_(?:timeouts|errors|refused|faults)_total(?:\{[^}]*\})? ([0-9.e+]+)$",
     re.MULTILINE,
@@ -36,11 +38,11 @@ class Server:
 
     def cpu_seconds(self) -> float:
         """Read the CPU time of the process and its children, user and system."""
-        return sum(map(_cpu_seconds, self._pids()))
+        return sum(map(_cpu_seconds, self.pids()))
 
     def pin(self, core: int) -> None:
         """Keep the process and its children on one core, with all their threads."""
-        for pid in self._pids():
+        for pid in self.pids():
             for thread in Path(f"/proc/{pid}/task").iterdir():
                 os.sched_setaffinity(int(thread.name), {core})
 
@@ -63,7 +65,8 @@ class Server:
         except (OSError, http.client.HTTPException) as fault:
             raise Failed(f"The server on port {self.port} does not answer: {fault!r}") from None
 
-    def _pids(self) -> list[int]:
+    def pids(self) -> list[int]:
+        """Give the process's id, then those of its children and theirs."""
         found = [self.pid]
         for pid in found:
             for tasks in Path(f"/proc/{pid}/task").glob("*/children"):
@@ -85,11 +88,16 @@ def two_cores() -> tuple[int, int]:
 
 
 def free_port() -> int:
-    """Find a port on loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Find a port on loopback that nobody listens on.
+
+    Below those that the kernel hands out by itself: no connection of a load test, and no other
+    gateway, comes to be there before it is used, or while a killed server is down.
+    """
+    while True:
+        port = random.randrange(*_PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @contextmanager

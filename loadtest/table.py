@@ -191,5 +191,6 @@ def figures(rounds: Sequence[Measured]) -> dict[str, float]:
         "p99_ms": [each.found.p99_ms for each in rounds],
         "server_busy": [each.cpu_seconds / each.found.seconds for each in rounds],
         "wrk_busy": [each.found.busy for each in rounds],
+        "answer_bytes": [each.found.received / each.found.answers for each in rounds],
     }
     return {name: statistics.median(values) for name, values in every.items()}

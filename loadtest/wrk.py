@@ -12,6 +12,7 @@ from loadtest.phones import ANYBODY
 from loadtest.servers import Failed
 
 _UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3, "m": 6e4}
+_SIZES = {"B": 1, "KB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
 _TIMEOUT = "30s"
 """Longer than a busy machine holds up a server: what is late is no failure, and p99 shows it."""
 
@@ -55,7 +56,8 @@ end
 class Found:
     """What one run of wrk says: answers, seconds, latencies in ms, its own share of a core.
 
-    `broken` are answers that were no 2xx, and connections that failed.
+    `broken` are answers that were no 2xx, and connections that failed; `received` are the bytes of
+    all answers with their heads.
     """
 
     answers: int
@@ -64,6 +66,7 @@ class Found:
     p99_ms: float
     broken: int
     busy: float
+    received: int = 0
 
 
 def write_script(path: Path, requests: Sequence[bytes], members: int = 0) -> None:
@@ -127,7 +130,7 @@ def _children_seconds() -> float:
 
 def read(said: str, busy: float) -> Found:
     """Read what wrk printed. Raises Failed when it is no report, or reports no answer."""
-    total = re.search(r"(\d+) requests in ([\d.]+)(us|ms|s|m)\b", said)
+    total = re.search(r"(\d+) requests in ([\d.]+)(us|ms|s|m), ([\d.]+)(B|KB|MB|GB) read", said)
     if total is None or total[1] == "0":
         raise Failed(f"wrk got no answer. It said:\n{said}")
     wrong = re.search(r"Non-2xx or 3xx responses: (\d+)", said)
@@ -139,6 +142,7 @@ def read(said: str, busy: float) -> Found:
         p99_ms=_percentile(said, "99%"),
         broken=(sum(map(int, errors.groups())) if errors else 0) + (int(wrong[1]) if wrong else 0),
         busy=busy,
+        received=round(float(total[4]) * _SIZES[total[5]]),
     )
 
 

@@ -48,7 +48,9 @@ def measured(cpu_seconds: float, answers: int = 1_000) -> Measured:
 def test_a_report_of_wrk_is_read() -> None:
     """Answers, seconds and latencies come out in one unit each, whatever wrk wrote."""
     found = read(REPORT.format(more=""), 0.7)
-    assert found == Found(123_456, 2.1, p50_ms=0.431, p99_ms=1_200, broken=0, busy=0.7)
+    assert found == Found(
+        123_456, 2.1, p50_ms=0.431, p99_ms=1_200, broken=0, busy=0.7, received=53_005_517
+    )
     slow = REPORT.replace("2.10s", "1.50m").replace("431.00us", "8.50ms").format(more="")
     assert read(slow, 0.7).seconds == 90
     assert read(slow, 0.7).p50_ms == 8.5

@@ -1,0 +1,17 @@
+"""`tidegate capacity`: what a release day takes; the work is loadtest/capacity's."""
+
+import subprocess
+import sys
+
+import typer
+
+from compiler.commands import loadtest
+
+TYPER = loadtest.TYPER
+"""All arguments are passed on, `--help` too."""
+
+
+def capacity(context: typer.Context) -> None:
+    """Compute gateways, cores, Redis and bandwidth of a release day from `make bench`'s figures."""
+    command = [sys.executable, "-m", "loadtest.capacity", *context.args]
+    raise typer.Exit(subprocess.call(command))  # noqa: S603 - ourselves, as we were asked

@@ -1,0 +1,1 @@
+"""A release day rehearsed: real processes, a crowd of phones, pushes, and faults in its midst."""
