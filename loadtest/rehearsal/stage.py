@@ -23,7 +23,10 @@ WORKERS = 2
 START_SECONDS = 60.0
 _STOP_SECONDS = 20.0
 _TURN_SECONDS = 0.05
-_ANSWERS = re.compile(rb'^tidegate_http_responses_total{class="2xx"} ([0-9.e+]+)$', re.MULTILINE)
+_ANSWERS = re.compile(
+    rb'^tidegate_http_responses_total{[^}]*about="check",[^}]*class="2xx"[^}]*} ([0-9.e+]+)$',
+    re.MULTILINE,
+)
 _EPOCH = re.compile(r"Epoch (\d+) is live")
 SETTINGS = {
     # The machine that rehearses has the load on it, too: being late is no overload here, and a
