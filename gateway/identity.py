@@ -25,8 +25,6 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurv
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_der_public_key
-from jwt import PyJWS
-from jwt.exceptions import InvalidSignatureError, PyJWTError
 
 from gateway import layout
 from gateway.errors import FormatError
@@ -102,7 +100,11 @@ class Identity:
     def __init__(self, told: layout.Identity) -> None:
         """Read the keys. Raises FormatError for one that is none."""
         self._told = told
-        self._jws = PyJWS()
+        # Not by who only compiles a plan: an emergency command would take a tenth longer for it.
+        import jwt  # noqa: PLC0415
+
+        self._jwt = jwt
+        self._jws = jwt.PyJWS()
         self._keys: dict[str | None, Key] = {}
         try:
             for kid, public in told["keys"].items():
@@ -157,9 +159,9 @@ class Identity:
             raise Refused(MALFORMED)
         try:
             signed = self._jws.decode_complete(token, key.public, algorithms=[key.algorithm])
-        except InvalidSignatureError:
+        except self._jwt.InvalidSignatureError:
             raise Refused(SIGNATURE) from None
-        except PyJWTError:
+        except self._jwt.PyJWTError:
             raise Refused(MALFORMED) from None
         return self._claims(_object(signed["payload"]))
 

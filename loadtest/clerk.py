@@ -3,12 +3,14 @@
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import gevent
 from gevent.threadpool import ThreadPool
 
 from loadtest.books import Books, open_books
 from loadtest.options import Settings
 from loadtest.rules import Rules
 
+_CLOSE_SECONDS = 30.0
 T = TypeVar("T")
 
 
@@ -28,6 +30,11 @@ class Clerk:
     def rules(self, number: int) -> Rules:
         """Read an epoch; raises as Books.rules does."""
         return self._do(self._books.rules, number)
+
+    def close(self) -> None:
+        """Wait until the thread is idle: a process that ends under it would crash."""
+        with gevent.Timeout(_CLOSE_SECONDS, False):
+            self._thread.join()
 
     def _do(self, work: Callable[..., T], *arguments: Any) -> T:
         """Let the thread do it. A fault comes back as a value, as the thread would print it."""

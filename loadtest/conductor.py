@@ -22,7 +22,7 @@ from locust.shape import LoadTestShape
 from gateway.errors import TidegateError
 from loadtest.clerk import Clerk
 from loadtest.gateway_probe import AwayError, served_epoch
-from loadtest.levels import Level, hold
+from loadtest.levels import Level, heard, hold
 from loadtest.marks import epoch_marks, read_marks
 from loadtest.options import AWAY, HELD, NOT_HELD, USAGE, Settings, UsageError
 from loadtest.report import Run, as_html, doubts
@@ -55,6 +55,7 @@ class Conductor:
         self._greenlets: list[gevent.Greenlet] = []
         self._running = False
         self._doubts: list[str] = []
+        self._workers: set[str] = set()
         self._finished: set[str] = set()
         self._refusal = ""
         self._refused = False
@@ -85,6 +86,8 @@ class Conductor:
         if not self._refused:
             self._refused, self._refusal = True, why
             print(f"\n{why}", file=sys.stderr)
+            if self._is_worker:
+                self._runner.send_message(_FINISHED, {_TOWN: None, "refusal": why})
             gevent.spawn(self._runner.quit if self._is_worker else self._runner.stop)
 
     def prepare(self) -> None:
@@ -111,9 +114,12 @@ class Conductor:
 
     def begin(self) -> None:
         """Begin a run: a worker or a local process makes its town."""
+        self.close()
         self._refusal, self._refused, self._doubts, self._town = "", False, [], None
         self._running = True
-        self._timeline, self._finished = Timeline(), set()
+        self._timeline, self._finished, self._workers = Timeline(), set(), set()
+        if self._is_master:
+            self._workers = self._present()
         try:
             self._settings = settings = Settings.of(self._environment.parsed_options)
             settings.allow_target(self._environment.host or "")
@@ -135,8 +141,8 @@ class Conductor:
             return
         if self._is_master:
             self._gather()
-        elif self._town is not None and not self._town.finish(FINISH_SECONDS):
-            self._doubts.append("Some checks were neither answered nor judged when the run ended.")
+        elif self._town is not None:
+            self._town.finish(FINISH_SECONDS)
         gevent.killall(self._greenlets)
 
     def tell(self) -> None:
@@ -156,13 +162,22 @@ class Conductor:
         except (OSError, ValueError) as fault:
             sentences.append(f"{settings.marks}: {fault}")
         found = hold(settings.levels, total)
+        if self._is_master:
+            found.append(heard(len(self._workers & self._finished), len(self._workers)))
         run = Run(self._timeline, settings.levels, found, self._facts(), marks, sentences)
         self._environment.process_exit_code = HELD if run.held else NOT_HELD
         self._summary = "\n".join((*_lines(found), *sentences, *doubts(run)))
-        for place, text in ((settings.report, as_html(run)), (settings.series, None)):
+        for place, text in (
+            (settings.report, as_html(run)),
+            (settings.series, as_csv(self._timeline)),
+        ):
             if place:
-                Path(place).write_text(as_csv(self._timeline) if text is None else text)
-                self._summary += f"\n{place} is written."
+                self._summary += f"\n{_write(Path(place), text)}"
+
+    def close(self) -> None:
+        """Leave nothing running behind a run."""
+        if self._town is not None:
+            self._town.close()
 
     def say_summary(self) -> None:
         """Say at the very end whether the levels were held."""
@@ -174,9 +189,10 @@ class Conductor:
         if self._town is not None:
             data[_TOWN] = self._town.timeline.take()
 
-    def receive(self, data: Mapping[str, Any]) -> None:
+    def receive(self, worker: str, data: Mapping[str, Any]) -> None:
         """Add what a worker has counted."""
         if _TOWN in data:
+            self._workers.add(worker)
             self._timeline.merge(data[_TOWN])
 
     def _make_town(self, settings: Settings) -> Town:
@@ -204,33 +220,32 @@ class Conductor:
 
     def _gather(self) -> None:
         """Wait for the last word of every worker that can be heard."""
-        asked = {client.id for client in self._runner.clients.all if client.state != "missing"}
+        asked = self._present()
+        self._workers |= asked
         self._runner.send_message(_FINISH)
         with gevent.Timeout(FINISH_SECONDS + 10, False):
             while not asked <= self._finished:
                 gevent.sleep(0.05)
-        silent = len(asked - self._finished)
-        if silent:
-            self._doubts.append(f"{silent} workers did not tell what they counted last.")
+
+    def _present(self) -> set[str]:
+        return {client.id for client in self._runner.clients.all if client.state != "missing"}
 
     def _finish(self, environment: Environment, msg: Any) -> None:  # noqa: ARG002 - Locust's form
         """On a worker: finish, and send what is left."""
-        whole = self._town is None or self._town.finish(FINISH_SECONDS)
+        if self._town is not None:
+            self._town.finish(FINISH_SECONDS)
         gevent.killall(self._greenlets)
         left = self._town.timeline.take() if self._town is not None else None
-        self._runner.send_message(
-            _FINISHED, {_TOWN: left, "whole": whole, "refusal": self._refusal}
-        )
+        self._runner.send_message(_FINISHED, {_TOWN: left, "refusal": self._refusal})
 
     def _take_last(self, environment: Environment, msg: Any) -> None:  # noqa: ARG002 - as above
         """On the master: take a worker's last word."""
         if msg.data[_TOWN] is not None:
             self._timeline.merge(msg.data[_TOWN])
-        if not msg.data["whole"]:
-            self._doubts.append("A worker's checks were not all answered and judged at the end.")
         if msg.data["refusal"]:
             self._doubts.append(f"A worker did nothing: {msg.data['refusal']}")
-        self._finished.add(msg.node_id)
+        else:
+            self._finished.add(msg.node_id)
 
     def _shape(self, options: Any) -> LoadTestShape | None:
         settings, users = self._settings, options.num_users or USERS
@@ -317,6 +332,15 @@ class _Shaped(LoadTestShape):
 def _lines(found: list[Level]) -> list[str]:
     rows = [("held" if each.held else "NOT HELD", each) for each in found]
     return [f"{how:<9} {each.name}: {each.measured}; {each.allowed}" for how, each in rows]
+
+
+def _write(place: Path, text: str) -> str:
+    """Write a report's file; say so, or why not."""
+    try:
+        place.write_text(text, "utf-8", errors="backslashreplace")
+    except OSError as fault:
+        return f"{place} cannot be written: {fault.strerror}."
+    return f"{place} is written."
 
 
 def _end(sentence: str, code: int) -> None:

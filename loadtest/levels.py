@@ -6,7 +6,7 @@ from loadtest.referee import Outcome
 from loadtest.timeline import Second
 
 UNJUDGED = "unjudged"
-"""An answer whose epoch could not be read: nobody knows whether it was right."""
+"""A sampled answer of which nobody knows whether it was right: its epoch could not be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +59,15 @@ def hold(levels: Levels, total: Second) -> list[Level]:
     return found
 
 
+def heard(told: int, workers: int) -> Level:
+    """Hold a distributed run to its workers: who did not tell all may have hidden anything."""
+    return Level("workers heard to the end", "all", f"{told} of {workers}", told == workers)
+
+
 def _of_answers(levels: Levels, total: Second) -> list[Level]:
     judged = total.judged
     known = judged[Outcome.RIGHT] + judged[Outcome.WRONG] + judged[Outcome.UNCONFIRMED]
-    unsure = judged[Outcome.UNCONFIRMED] + judged[UNJUDGED]
-    told = f"{judged[Outcome.UNCONFIRMED]:,}"
-    if judged[UNJUDGED]:
-        told += f", and {judged[UNJUDGED]:,} not judged"
+    unsure, unjudged = judged[Outcome.UNCONFIRMED], judged[UNJUDGED]
     return [
         Level("judged answers", "at least 1", f"{known:,}", known > 0),
         Level(
@@ -77,7 +79,8 @@ def _of_answers(levels: Levels, total: Second) -> list[Level]:
         Level(
             "unconfirmed answers",
             f"at most {levels.unconfirmed:,}",
-            told,
+            f"{unsure:,}",
             unsure <= levels.unconfirmed,
         ),
+        Level("sampled, but not judged", "at most 0", f"{unjudged:,}", not unjudged),
     ]

@@ -117,9 +117,7 @@ class Phones(FastHttpUser):
         body = msgpack.packb(check) if packed else json.dumps(check).encode()
         headers = {"Content-Type": kind, "Accept": kind}
         began, clock = time.time(), time.perf_counter()
-        with self.client.post(
-            "/v1/check", data=body, headers=headers, name="check", catch_response=True
-        ) as response:
+        with self._send("POST", "/v1/check", "check", data=body, headers=headers) as response:
             ended = began + time.perf_counter() - clock
             why = _failure(response, 200)
             if not why:
@@ -133,9 +131,14 @@ class Phones(FastHttpUser):
             self.town.failed(self.street, phone, why)
         return []
 
+    def _send(self, method: str, url: str, name: str, **more: Any) -> Any:
+        """Send a request, and have the whole answer in time, however slowly it comes."""
+        with gevent.Timeout(PATIENCE_SECONDS):  # which Locust takes for a fault like others
+            return self.client.request(method, url, name=name, catch_response=True, **more)
+
     def _fetch(self, changed: list[dict[str, Any]]) -> None:
         """Fetch the beginning of a package, if that is asked for and the CDN may be loaded."""
-        urls = changed[0]["package"]["urls"]
+        urls = changed[0]["package"].get("urls")
         if not urls or not self.street.chance(self.town.settings.download):
             return
         second = self.town.timeline.at(time.time())
@@ -145,8 +148,8 @@ class Phones(FastHttpUser):
             second.extra["downloads left out: the CDN is not this machine"] += 1
             return
         headers = {"Range": FIRST_BYTES}
-        with self.client.get(urls[0], headers=headers, name="download", catch_response=True) as it:
-            self._count(it, "downloads", 206, 200)
+        with self._send("GET", urls[0], "download", headers=headers) as response:
+            self._count(response, "downloads", 206, 200)
 
     def _report(self, check: dict[str, Any], changed: list[dict[str, Any]]) -> None:
         """Tell what was installed; a dry run leaves no trace of it."""
@@ -163,9 +166,7 @@ class Phones(FastHttpUser):
         who = {name: check[name] for name in ("user", "device", "dry_run") if name in check}
         body = json.dumps(who | {"reports": reports}).encode()
         headers = {"Content-Type": PLAIN}
-        with self.client.post(
-            "/v1/report", data=body, headers=headers, name="report", catch_response=True
-        ) as response:
+        with self._send("POST", "/v1/report", "report", data=body, headers=headers) as response:
             self._count(response, "reports", 202)
 
     def _count(self, response: Any, what: str, *good: int) -> None:
@@ -180,23 +181,25 @@ class Phones(FastHttpUser):
 
 
 def _read(body: bytes, *, packed: bool) -> Any:
-    """Decode an answer. Raises ValueError."""
+    """Decode an answer. Raises ValueError, also for MessagePack that JSON cannot say."""
     try:
-        return msgpack.unpackb(body) if packed else json.loads(body)
+        if not packed:
+            return json.loads(body)
+        answer = msgpack.unpackb(body)
+        json.dumps(answer)
+        return answer  # noqa: TRY300 - what fails is above
     except Exception as fault:
         raise ValueError("the answer cannot be read") from fault
 
 
 def _failure(response: Any, *good: int) -> str:
     """Say why an answer is none, or nothing."""
-    if response.status_code in good and response.content is not None:
-        return ""
-    if response.status_code:
+    if response.status_code and response.status_code not in good:
         return f"status {response.status_code}"
-    error = response.error
+    error = response.request_meta["exception"]  # also of a body that broke off
     if isinstance(error, TimeoutError | gevent.Timeout):
-        return f"no answer within {PATIENCE_SECONDS:g} s"
-    return f"no answer: {type(error).__name__}"
+        return f"no whole answer within {PATIENCE_SECONDS:g} s"
+    return f"no whole answer: {type(error).__name__}" if error else ""
 
 
 _conductors: list[Conductor] = []
@@ -239,8 +242,8 @@ def _report_to_master(data: dict[str, Any], **_more: Any) -> None:
 
 
 @events.worker_report.add_listener
-def _worker_report(data: dict[str, Any], **_more: Any) -> None:
-    conductor().receive(data)
+def _worker_report(client_id: str, data: dict[str, Any], **_more: Any) -> None:
+    conductor().receive(client_id, data)
 
 
 @events.quitting.add_listener
@@ -251,4 +254,5 @@ def _quitting(**_more: Any) -> None:
 
 @events.quit.add_listener
 def _quit(**_more: Any) -> None:
+    conductor().close()
     conductor().say_summary()

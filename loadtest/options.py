@@ -6,6 +6,7 @@ import sys
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self, TextIO
 
 from loadtest.levels import Levels
@@ -53,6 +54,9 @@ class Settings:
                 "No store is named, and answers are judged by its plans. Say --store FOLDER or "
                 "--store URL, or set TIDEGATE_STORE."
             )
+        for place in filter(None, (options.report, options.series)):
+            if not Path(place).parent.is_dir() or Path(place).is_dir():
+                raise UsageError(f"{place} cannot be written: it is no file in a folder.")
         if not options.workspace:
             raise UsageError("No workspace is named. Say --workspace, or set TIDEGATE_WORKSPACE.")
         return cls(

@@ -216,7 +216,7 @@ def _cases(timeline: Timeline) -> list[str]:
         if cases:
             parts.append(f"<h2>Answers {outcome}: the first {len(cases)}</h2>")
         for case in cases:
-            told = json.dumps(case["answer"], ensure_ascii=False)
+            told = json.dumps(case["answer"], ensure_ascii=False, default=repr)
             asked = json.dumps(case["check"], ensure_ascii=False)
             at = time.strftime("%H:%M:%S", time.gmtime(case["at"]))
             text = f"{_commands(case)}\n\nasked:     {asked}\nwas told:  {told}"

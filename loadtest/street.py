@@ -6,7 +6,7 @@ time and many phones, which ask one after another, each when it is due.
 
 from heapq import heapify, heappop, heappush
 from random import Random
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 FIRST_BACK_OFF_SECONDS = 30.0
 """After a failed check; doubled from one to the next, as the reference client does."""
@@ -33,6 +33,15 @@ class Street:
         self._failures: dict[int, int] = {}
         self.first = first
         self.size = size
+
+    def resume(self, before: Self) -> None:
+        """Go on where a street of the same phones ended: nobody asks sooner than told there."""
+        self._failures = before._failures
+        told = {each.phone: each.moment for each in before._heap}
+        self._heap = [
+            Due(max(each.moment, told.get(each.phone, 0.0)), each.phone) for each in self._heap
+        ]
+        heapify(self._heap)
 
     def chance(self, share: float) -> bool:
         """Tell whether it happens now: so often of all times."""

@@ -8,11 +8,13 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from heapq import heappop, heappush
+from math import ceil
 from typing import Any, NamedTuple
 
 import gevent
 from gevent.event import Event
 
+from gateway.errors import TidegateError
 from loadtest.clerk import Clerk
 from loadtest.histogram import bucket_of
 from loadtest.levels import UNJUDGED
@@ -35,6 +37,7 @@ INSTALLS = 0.8
 
 TICK_SECONDS = 0.05
 _PAUSE_SECONDS = 0.002
+_OFFER = {"app": str, "version": str, "release": str, "package": dict}
 _LEAST_WAIT_SECONDS = 0.1
 
 
@@ -69,14 +72,14 @@ class Town:
         self._woken = Event()
         self._installed: dict[int, dict[str, str | None]] = {}
         self._won: dict[int, set[tuple[str, str]]] = {}
-        self._every = round(1 / settings.sample) if settings.sample else 0
         self._turn = 0
         self._waiting: deque[Asked] = deque()
-        self._judging = False
+        self._asked: Asked | None = None
 
     def enter(self) -> Street:
         """Open a street; its phones are as those of a town that has long been there."""
         serial = heappop(self._free) if self._free else len(self._streets)
+        before = self._streets.get(serial)
         number = serial * MOST_WORKERS + self._index
         size = self.settings.street
         self._streets[serial] = street = Street(
@@ -86,6 +89,8 @@ class Town:
             began=time.time(),
             spread_seconds=self.wait_of(self._check_after),
         )
+        if before is not None:
+            street.resume(before)
         return street
 
     def leave(self, street: Street) -> None:
@@ -124,14 +129,14 @@ class Town:
             apps = asked.answer["apps"]
             epoch, check_after = int(asked.answer["epoch"]), float(asked.answer["check_after"])
             statuses = [str(app["status"]) for app in apps]
-        except (TypeError, KeyError, ValueError) as fault:
+        except (TypeError, KeyError, ValueError, OverflowError) as fault:
             raise ValueError("the answer is not one of a gateway") from fault
         milliseconds = 1000 * (asked.ended - asked.began)
         self.timeline.answered(asked.ended, milliseconds, statuses)
         self.notice(epoch, asked.ended)
-        if self._every and self._turn % self._every == 0:
+        share, self._turn = self.settings.sample, self._turn + 1
+        if ceil(share * self._turn) > ceil(share * (self._turn - 1)):
             self._submit(asked)
-        self._turn += 1
         street.answered(asked.phone, asked.ended, self.wait_of(check_after))
         return self._install(street, asked.phone, apps)
 
@@ -172,32 +177,54 @@ class Town:
             if not self._waiting:
                 gevent.sleep(0.05)
                 continue
-            self._judging = True
-            asked = self._waiting.popleft()
+            self._asked = asked = self._waiting.popleft()
             number = asked.answer["epoch"]
-            if number != self._rules.number:
-                try:
+            try:
+                if number != self._rules.number:
                     self._rules = self._clerk.rules(number)
-                except Exception as fault:  # noqa: BLE001 - whatever it is, the run goes on
-                    self._unjudged(asked, str(fault))
-                    continue
-            self._judge(asked)
-            self._judging = bool(self._waiting)
+                self._judge(asked)
+            except Exception as fault:  # noqa: BLE001 - whatever it is, the run goes on
+                why = str(fault) if isinstance(fault, TidegateError) else repr(fault)
+                self._unjudged(asked, why)
+                if number != self._rules.number:
+                    self._give_up(number, why)
+            self._asked = None
             gevent.sleep(_PAUSE_SECONDS)
 
-    def finish(self, seconds: float) -> bool:
-        """Ask no more; wait until what is under way is answered and judged. Tell whether it is."""
+    def finish(self, seconds: float) -> None:
+        """Ask no more; wait until what is under way is answered and judged.
+
+        What is not by then counts: as failed, or as not judged.
+        """
         self.over = True
         with gevent.Timeout(seconds, False):
-            while self.under_way or self._waiting or self._judging:
+            while self.under_way or self._waiting or self._asked:
                 gevent.sleep(0.05)
-        return not (self.under_way or self._waiting or self._judging)
+        if self.under_way:
+            failed = self.timeline.at(time.time()).failed
+            failed["under way when the run was over"] += self.under_way
+        for asked in (*([self._asked] if self._asked else []), *self._waiting):
+            self._unjudged(asked, "the run was over before its judge came to it: lower --sample")
+        self._waiting.clear()
+
+    def close(self) -> None:
+        """Let the reading of books come to its end."""
+        self._clerk.close()
+
+    def _give_up(self, epoch: int, why: str) -> None:
+        """Judge no answer of an epoch that waits: each has waited for its plan as long."""
+        waiting, self._waiting = self._waiting, deque()
+        for asked in waiting:
+            if asked.answer["epoch"] == epoch:
+                self._unjudged(asked, why)
+            else:
+                self._waiting.append(asked)
 
     def _submit(self, asked: Asked) -> None:
         if len(self._waiting) < MOST_WAITING:
             self._waiting.append(asked)
         else:
-            self._unjudged(asked, "too many answers wait for their judge")
+            self._unjudged(asked, "too many answers wait for their judge: lower --sample")
 
     def _judge(self, asked: Asked) -> None:
         held = self._won.get(asked.phone, set())
@@ -211,7 +238,6 @@ class Town:
     def _unjudged(self, asked: Asked, why: str) -> None:
         self.timeline.at(asked.ended).judged[UNJUDGED] += 1
         self._show(asked, UNJUDGED, why)
-        self._judging = bool(self._waiting)
 
     def _show(self, asked: Asked, outcome: str, sentence: str) -> None:
         self.timeline.show(
@@ -232,7 +258,14 @@ class Town:
         """Let some of those that were told to change do so before they ask next."""
         done = []
         for app in apps:
-            if app["status"] in {"update", "rollback"} and street.chance(INSTALLS):
-                self._installed.setdefault(phone, {})[app["app"]] = app.get("version")
+            if _is_change(app) and street.chance(INSTALLS):
+                self._installed.setdefault(phone, {})[app["app"]] = app["version"]
                 done.append(app)
         return done
+
+
+def _is_change(told: dict[str, Any]) -> bool:
+    """Tell whether a phone can do what it is told of an app: the rest is for the judge."""
+    return told["status"] in ("update", "rollback") and all(
+        isinstance(told.get(name), kind) for name, kind in _OFFER.items()
+    )

@@ -209,6 +209,7 @@ class Gateway:
             # A machine busy with two suites at once is late with everything; the laws are not
             # about being quick. tests/test_overload.py asks for less.
             "TIDEGATE_LATE_MS": "20000",
+            "TIDEGATE_LOOKUP_TIMEOUT_MS": "2000",
             **{f"TIDEGATE_{name}": value for name, value in environment.items()},
         }
         self.module = ("gateway",)

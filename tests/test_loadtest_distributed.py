@@ -1,9 +1,10 @@
 """A distributed load test: one master and two workers of plain Locust, as separate processes."""
 
 import json
+import re
 from pathlib import Path
 
-from load_runs import LONGEST, QUICK, ended, rows_of, start
+from load_runs import LONGEST, QUICK, ended, rows_of, start, wait_for
 from processes import RedisServer, free_port, running_gateway
 from publishing import Workshop, image_of, plan_files
 
@@ -42,3 +43,27 @@ def test_a_master_sums_what_its_workers_count(
     assert max(int(row["phones"]) for row in rows) == 800
     assert "a master and 2 workers" in (tmp_path / "r.html").read_text()
     assert "seed 7" in (tmp_path / "r.html").read_text()
+
+
+def test_a_worker_that_is_lost_may_have_hidden_anything(
+    tmp_path: Path, server: RedisServer, workshop: Workshop
+) -> None:
+    """Who killed one of two workers in the midst of a run is told so, by the exit code, too."""
+    workshop.push(image_of(plan_files(("1.0.0.1", "1.0.0.2"))))
+    plain, port = ("-m", "locust", "-f", "loadtest/locustfile.py"), str(free_port(also=1))
+    with running_gateway(tmp_path / "gateway", server.url) as gateway:
+        words = ("--master", "--master-bind-port", port, "--expect-workers", "2", "--headless")
+        words += ("-H", gateway.url, *QUICK, "-r", "4", "-t", "8s", "--only-summary")
+        words += ("--report", str(tmp_path / "r.html"))
+        joins = ("--worker", "--master-port", port, "--loglevel", "WARNING")
+        with ended(start(workshop.folder, *plain, *words)) as master:
+            one, two = (start(Path("nowhere"), *plain, *joins) for _ in range(2))
+            with ended(one), ended(two):
+                wait_for(master, "checks/s")
+                two.kill()
+                said, _ = master.communicate(timeout=LONGEST)
+            for each in (one, two):
+                assert each.stdout is not None
+                each.stdout.close()
+    assert master.returncode == 1, said
+    assert re.search("NOT HELD +workers heard to the end: 1 of 2", said)

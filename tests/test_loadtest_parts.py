@@ -133,7 +133,7 @@ def run_of(**counts: int) -> Timeline:
         ({"answered": 980, "slow": 20, "right": 1}, {"p99 of answers"}),
         ({"answered": 99, "right": 98, "wrong": 1}, {"wrong answers"}),
         ({"answered": 99, "right": 98, "unconfirmed": 1}, {"unconfirmed answers"}),
-        ({"answered": 99, "right": 98, "unjudged": 1}, {"unconfirmed answers"}),
+        ({"answered": 99, "right": 98, "unjudged": 1}, {"sampled, but not judged"}),
         ({"answered": 99}, {"judged answers"}),
         ({}, {"p99 of answers", "failed checks", "judged answers"}),
     ],
@@ -144,7 +144,7 @@ def test_each_level_is_held_or_not_by_what_it_is_about(
     """A level breaks beyond its bound and not at it; a run that shows nothing holds nothing."""
     found = hold(GOOD, run_of(**counts).total())
     assert {level.name for level in found if not level.held} == broken
-    assert len(found) == 5
+    assert len(found) == 6
 
 
 def test_what_nobody_wants_judged_is_no_level() -> None:

@@ -11,8 +11,6 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
     load_pem_public_key,
 )
-from jwt import PyJWK
-from jwt.exceptions import PyJWTError
 
 from compiler.language.faults import Faults, quote
 from compiler.language.records import Fields, Key, Record
@@ -76,10 +74,12 @@ def _pem(text: str) -> bytes:
 
 def _jwk(fields: Fields) -> bytes:
     given = {name: fields.values[name] for name in _PARTS if name in fields.values}
+    import jwt  # noqa: PLC0415 - see gateway/identity.py
+
     try:
-        found: Any = PyJWK(given).key
+        found: Any = jwt.PyJWK(given).key
         public: bytes = found.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    except (PyJWTError, ValueError):
+    except (jwt.PyJWTError, ValueError):
         raise ValueError("This is no public key of a key set (JWK) that can be read.") from None
     return public
 

@@ -24,7 +24,8 @@ START_SECONDS = 60.0
 _STOP_SECONDS = 20.0
 _TURN_SECONDS = 0.05
 _ANSWERS = re.compile(
-    rb'^tidegate_http_responses_total{[^}]*class="2xx"[^}]*} ([0-9.e+]+)$', re.MULTILINE
+    rb'^tidegate_http_responses_total{[^}]*about="check",[^}]*class="2xx"[^}]*} ([0-9.e+]+)$',
+    re.MULTILINE,
 )
 _EPOCH = re.compile(r"Epoch (\d+) is live")
 SETTINGS = {
