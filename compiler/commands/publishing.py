@@ -75,6 +75,9 @@ def push(
             help="End the override of this release, of APP/VERSION or of check_after.",
         ),
     ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Even if nothing is new: your key signs it anew.")
+    ] = False,
     wait: Wait = 10.0,
     key: KeyFile = "",
     redis: RedisUrl = DEFAULT_REDIS,
@@ -118,6 +121,7 @@ def push(
         base=base,
         force=force,
         allow_shrink=allow_shrink,
+        again=again,
     )
 
 
