@@ -103,12 +103,12 @@ def publish(
     """Publish an image as the next epoch; see the module's text for the order of things.
 
     `now` is in Unix seconds. `commit` is noted in the epoch; by default that of `checkout`. What
-    is live already becomes a new epoch only with `again`, as for another key. Over a live epoch that
-    cannot be read `force` starts over: without its overrides, on its number. `onto` is the live epoch
-    for which the image was made, its overrides settled: if another is live meanwhile, that one has
-    won, even over `force`. Of an image that was relaid from it, only what is new is written and
-    looked at. Raises Refused (LostRaceError if another push won), StoreError and FormatError; after
-    none of them but a StoreError that says so has the epoch become live.
+    is live already becomes a new epoch only with `again`, as for another key. Over a live epoch
+    that cannot be read `force` starts over: without its overrides, on its number. `onto` is the
+    live epoch for which the image was made, its overrides settled: if another is live meanwhile,
+    that one has won, even over `force`. Of an image that was relaid from it, only what is new is
+    written and looked at. Raises Refused (LostRaceError if another push won), StoreError and
+    FormatError; after none of them but a StoreError that says so has the epoch become live.
     """
     mirror = Mirror(link, workspace)
     check_redis(mirror)
