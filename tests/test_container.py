@@ -182,6 +182,15 @@ def test_what_compose_mounts_is_there() -> None:
         assert service["read_only"], name
 
 
+def test_only_the_edge_and_the_dashboard_are_outside() -> None:
+    """Redis and the admin listeners are on a network that leads nowhere; the dashboard is local."""
+    assert COMPOSE["networks"]["inside"] == {"internal": True}
+    outside = {name for name, each in COMPOSE["services"].items() if each["networks"] != ["inside"]}
+    assert outside == {"edge", "grafana"}
+    assert {name for name, each in COMPOSE["services"].items() if "ports" in each} == outside
+    assert all(each.startswith("127.0.0.1:") for each in COMPOSE["services"]["grafana"]["ports"])
+
+
 def test_nothing_waits_for_the_first_push() -> None:
     """All services start before there is an epoch: without one no gateway is healthy."""
     dockerfile = DOCKERFILE.read_text()

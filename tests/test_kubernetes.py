@@ -184,6 +184,8 @@ def test_selectors_find_pods(folder: str) -> None:
         spec = each.get("spec", {})
         if each["kind"] in ("Service", "PodDisruptionBudget"):
             assert finds(spec["selector"]), each["metadata"]["name"]
+        if each["kind"] == "PodDisruptionBudget":  # or no node could ever be emptied
+            assert str(spec["maxUnavailable"]).rstrip("%") != "0", each["metadata"]["name"]
         if each["kind"] == "NetworkPolicy":
             assert finds(spec["podSelector"]), each["metadata"]["name"]
     for _, template in pods(objects):
@@ -211,7 +213,8 @@ def test_a_gateway_has_time_and_room(folder: str) -> None:
     said = variables(container)
     spec = of_kind(objects, "Deployment")["tidegate-gateway"]["spec"]["template"]["spec"]
     drain = int(said["TIDEGATE_DRAIN_SECONDS"])
-    ready = container["readinessProbe"]
+    ready, start = container["readinessProbe"], container["startupProbe"]
+    assert start["periodSeconds"] * start["failureThreshold"] >= 30
     assert spec["terminationGracePeriodSeconds"] > drain + 2 * FINISH_SECONDS
     assert drain > 2 * ready["periodSeconds"] * ready["failureThreshold"]
     workers = int(said["TIDEGATE_WORKERS"])

@@ -8,7 +8,7 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from http.client import HTTPException
 from pathlib import Path
 from threading import Event, Thread
@@ -141,6 +141,26 @@ def test_a_body_over_the_limit_is_refused(edge: Edge) -> None:
     assert answer.status == 413
     assert answer.getheader("Content-Type") == "application/problem+json"
     assert json.loads(body)["status"] == 413
+
+
+def test_a_client_that_stands_still_is_let_go(tmp_path: Path) -> None:
+    """Half a head, and half a body, hold a connection for seconds, not for nginx's minute."""
+    with running_edge(tmp_path / "nginx", ["127.0.0.1:1"], tmp_path) as edge:
+        text = (tmp_path / "nginx/conf.d/tidegate.conf").read_text()
+        (tmp_path / "nginx/conf.d/tidegate.conf").write_text(text.replace("t 10s;", "t 1s;"))
+        main = str(tmp_path / "nginx/nginx.conf")
+        subprocess.run([edge.nginx, "-c", main, "-e", "stderr", "-s", "reload"], check=True)
+        time.sleep(0.5)  # the worker before it would do as well, in 10 s
+        head = b"POST /v1/check HTTP/1.1\r\nHost: edge\r\nContent-Length: 9\r\n"
+        for half in (head, head + b"\r\n{"):
+            connection = edge.connect()
+            connection.connect()
+            connection.sock.settimeout(30)
+            connection.sock.sendall(half)
+            with suppress(ConnectionError):  # it may be reset
+                while connection.sock.recv(4096):
+                    pass
+            connection.close()
 
 
 def flood(edge: Edge, client: str, count: int) -> list[tuple[int, str | None]]:

@@ -9,9 +9,10 @@ from compiler.publication.gateways import wait_for_gateways
 from compiler.publication.mirror import Mirror
 from compiler.publication.publisher import LostRaceError
 from compiler.refusal import Refused
-from gateway.errors import StoreError
+from gateway.errors import FormatError, StoreError
 from gateway.link import connect_sync, parse_url
 from gateway.pointer import encode_pointer
+from gateway.verify import verify_epoch
 from publishing import (
     COFFEE,
     KEYS,
@@ -77,6 +78,22 @@ def test_equal_contents_are_no_new_epoch(workshop: Workshop) -> None:
     assert again.already
     assert (again.number, again.digest) == (1, first.digest)
     assert (again.stored, again.blobs, again.buckets) == (0, 0, 0)
+
+
+def test_another_key_signs_what_is_live_if_told_to(workshop: Workshop) -> None:
+    """With `again` equal contents are a new epoch, by the new key: the old one may go."""
+    first = workshop.push(ONE)
+    bob = publisher_key("bob")
+    again = workshop.push(ONE, again=True, key=bob, force=False, base=1)
+    assert (again.already, again.number, again.blobs) == (False, 2, 1)
+    old, new = (
+        {"blob": workshop.store.get_blob(each), "digest": each}
+        for each in (first.digest, again.digest)
+    )
+    only_bob = {"workspace": WORKSPACE, "trusted": (bob.public,)}
+    assert verify_epoch(**new, **only_bob)["author"] == "bob"
+    with pytest.raises(FormatError, match="signed by key"):
+        verify_epoch(**old, **only_bob)
 
 
 def test_pushing_again_heals_what_redis_and_store_lost(workshop: Workshop) -> None:

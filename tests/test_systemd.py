@@ -129,8 +129,9 @@ def test_environment_files_are_what_a_gateway_reads(name: str, tmp_path: Path) -
 
 
 def test_a_reload_finds_two_workers() -> None:
-    """SIGHUP ends a gateway of one process: the unit and its file ask for more."""
+    """SIGHUP ends a gateway of one process: the unit, which sends it, and its file ask for more."""
     found = settings("tidegate-gateway.service")
+    assert found["ExecReload"] == ["/bin/kill -HUP $MAINPID"]
     assert any("TIDEGATE_WORKERS=2" in each for each in found["Environment"])
     assert "\nTIDEGATE_WORKERS=2\n" in (UNITS / "gateway.env").read_text()
 

@@ -51,6 +51,10 @@ PlanOrFile = Annotated[
     Path, typer.Argument(metavar="PLAN|FILE", help="A plan's folder, or what `compile` wrote.")
 ]
 
+Again = Annotated[
+    bool, typer.Option("--again", help="Even if nothing is new: your key signs it anew.")
+]
+
 
 def push(
     plan: PlanOrFile = _HERE,
@@ -75,6 +79,7 @@ def push(
             help="End the override of this release, of APP/VERSION or of check_after.",
         ),
     ] = None,
+    again: Again = False,
     wait: Wait = 10.0,
     key: KeyFile = "",
     redis: RedisUrl = DEFAULT_REDIS,
@@ -86,8 +91,8 @@ def push(
     Compiles the plan, or takes what `compile` wrote, and makes it the next epoch, signed with
     your key, with the patches that the store knows now. Refused, with nothing changed, if the
     plan does not contain what is live: its Git commit must descend from that of the live epoch.
-    Overrides (pause, withdraw, …) stay laid over
-    it, and are named; where the plan changes the very value overridden, say --take-plan.
+    Overrides (pause, withdraw, …) stay laid over it, and are named; where the plan changes the very
+    value overridden, say --take-plan.
     """
     if plan.is_file():
         try:
@@ -118,6 +123,7 @@ def push(
         base=base,
         force=force,
         allow_shrink=allow_shrink,
+        again=again,
     )
 
 

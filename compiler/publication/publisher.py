@@ -96,18 +96,19 @@ def publish(
     base: int | None = None,
     force: bool = False,
     allow_shrink: bool = False,
+    again: bool = False,
     onto: Publication | None = None,
     progress: Progress = quiet,
 ) -> Published:
     """Publish an image as the next epoch; see the module's text for the order of things.
 
-    `now` is in Unix seconds. `commit` is noted in the epoch; by default that of `checkout`.
-    Over a live epoch that cannot be read `force` starts over: without its overrides, on its number.
-    `onto` is the live epoch for which the image was made, its overrides settled: if another is
-    live meanwhile, that one has won, even over `force`. Of an image that was relaid from it, only
-    what is new is written and looked at. Raises Refused
-    (LostRaceError if another push won), StoreError and FormatError; after none of them but a
-    StoreError that says so has the epoch become live.
+    `now` is in Unix seconds. `commit` is noted in the epoch; by default that of `checkout`. What
+    is live already becomes a new epoch only with `again`, as for another key. Over a live epoch
+    that cannot be read `force` starts over: without its overrides, on its number. `onto` is the
+    live epoch for which the image was made, its overrides settled: if another is live meanwhile,
+    that one has won, even over `force`. Of an image that was relaid from it, only what is new is
+    written and looked at. Raises Refused (LostRaceError if another push won), StoreError and
+    FormatError; after none of them but a StoreError that says so has the epoch become live.
     """
     mirror = Mirror(link, workspace)
     check_redis(mirror)
@@ -124,7 +125,7 @@ def publish(
     push = _Push(image, store, mirror, workspace, live, progress, replaced)
     if onto is not None and live is not None and live.digest != onto.digest:
         raise replace(push, live=onto).lost(live.pointer)
-    if live is not None and live.epoch["contents"] == image.root:
+    if live is not None and live.epoch["contents"] == image.root and not again:
         written = push.write(live.digest)
         windows.settle(mirror, store.get_blob)
         return _published(live.number, live.digest, written, already=True)
