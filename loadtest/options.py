@@ -107,7 +107,8 @@ class Settings:
     def allow_target(self, url: str) -> None:
         """Raise UsageError for a URL that is elsewhere, unless somebody said that it is theirs."""
         if not url.startswith(("http://", "https://")):
-            raise UsageError(f"{url or 'No host'} is no URL. Say -H http://127.0.0.1:8080")
+            what = f"{url} is no URL" if url else "No gateway is named"
+            raise UsageError(f"{what}. Say http://127.0.0.1:8080, or where it is.")
         if not (self.target_is_mine or is_loopback(url)):
             raise UsageError(
                 f"{url} is not on this machine. If it is yours to put under load, say so with "
