@@ -212,7 +212,12 @@ class Conductor:
         return Town(settings, clerk, rules, index, self._signer(settings, rules))
 
     def _signer(self, settings: Settings, rules: Rules) -> Signer | None:
-        """Give what lets phones sign tokens, and note if they need it and have none."""
+        """Give what lets phones sign tokens, and note if they need it and have none.
+
+        Raises UsageError, also for a plan of which nothing can be asked.
+        """
+        if not rules.plan.apps:
+            raise UsageError("The plan has no app to ask about. Push one that has.")
         identity = rules.plan.workspace.identity
         found = settings.signer(identity)
         self._nobody = identity is not None and found is None

@@ -120,6 +120,18 @@ def test_a_gateway_that_is_away_is_said_at_once(tmp_path: Path, workshop: Worksh
     assert not (tmp_path / "r.html").exists()
 
 
+def test_a_plan_without_apps_is_said_before_the_run(
+    tmp_path: Path, server: RedisServer, workshop: Workshop
+) -> None:
+    """Who has nothing to ask about waits for no run: 2, and no report."""
+    workshop.push(image_of({"workspace.yaml": "workspace: demo\n"}))
+    with running_gateway(tmp_path / "gateway", server.url) as gateway:
+        report = ("--report", str(tmp_path / "r.html"))
+        said = loadtest(workshop.folder, gateway.url, *report, code=2)
+    assert "The plan has no app to ask about" in said
+    assert not (tmp_path / "r.html").exists()
+
+
 @pytest.mark.skipif(not os.environ.get("TIDEGATE_SOAK"), reason="TIDEGATE_SOAK is not set")
 def test_a_storm_of_fifty_thousand_phones(
     tmp_path: Path, server: RedisServer, workshop: Workshop
