@@ -1,9 +1,11 @@
 """`python -m loadtest` and `tidegate loadtest`: Locust with our phones, and good defaults."""
 
 import sys
+from argparse import SUPPRESS, ArgumentParser
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 HELP = """\
 tidegate loadtest [URL] [OPTION…]: phones ask a gateway, and every hundredth answer is judged.
@@ -13,8 +15,8 @@ tidegate loadtest [URL] [OPTION…]: phones ask a gateway, and every hundredth a
   tidegate loadtest URL --web                     the same, from Locust's web page
   tidegate loadtest URL --processes 2             a worker a core
 
-It is Locust: whatever `locust --help` lists is an option here, too; it is shown below. Unless they
-are given: --headless, -u 20 (streets of 500 phones), all at once, and -t 60s.
+It is Locust: whatever `locust --help` lists is an option here, too. Unless they
+are given: --headless, -u 20 (streets of 500 phones), all at once, and -t 60s. Ours are below.
 Exit codes: 0 all levels held, 1 one was not, 2 usage, 4 gateway or store away.
 loadtest/README.md teaches it.
 """
@@ -25,7 +27,7 @@ _USERS, _SECONDS = "20", "60s"
 def locust_arguments(arguments: Sequence[str]) -> list[str]:
     """Give Locust's arguments for ours: a URL first is the host; defaults where none is given."""
     given = list(arguments)
-    if given and "://" in given[0]:
+    if given and not given[0].startswith("-"):
         given[:1] = ["--host", given[0]]
     found = ["-f", str(LOCUSTFILE)]
     if "--worker" in given:
@@ -42,6 +44,21 @@ def locust_arguments(arguments: Sequence[str]) -> list[str]:
     if _value(given, "-t", "--run-time") is None and "--web" not in arguments:
         found += ["-t", _SECONDS]
     return [*found, *given]
+
+
+def options_text() -> str:
+    """Say what our options are."""
+    from loadtest.options import add_options  # noqa: PLC0415 - Locust patches modules before
+
+    class Parser(ArgumentParser):
+        """Knows no web page."""
+
+        def add_argument(self, *names: str, include_in_web_ui: bool = True, **more: Any) -> Any:  # noqa: ARG002
+            return super().add_argument(*names, **more)
+
+    parser = Parser(usage=SUPPRESS, add_help=False)
+    add_options(parser)
+    return parser.format_help()
 
 
 def _value(given: Sequence[str], short: str, long: str) -> str | None:
@@ -66,7 +83,8 @@ def main() -> None:
         sys.exit(2)
     arguments = sys.argv[1:]
     if {"-h", "--help"} & set(arguments):
-        print(HELP)
+        print(HELP + options_text())
+        return
     sys.argv = ["locust", *locust_arguments(arguments)]
     from locust.main import main as run  # noqa: PLC0415 - it patches every module for gevent
 

@@ -26,9 +26,11 @@ from loadtest.levels import Level, heard, hold
 from loadtest.marks import epoch_marks, read_marks
 from loadtest.options import AWAY, HELD, NOT_HELD, USAGE, Settings, UsageError
 from loadtest.report import Run, as_html, doubts
+from loadtest.rules import Rules
 from loadtest.series import as_csv
 from loadtest.shapes import Day, Ramp, Step
 from loadtest.timeline import Timeline
+from loadtest.tokens import Signer
 from loadtest.town import Town
 
 FINISH_SECONDS = 20.0
@@ -40,6 +42,10 @@ REPORT_LAG_SECONDS = 4.0
 """By when a worker's counts of a second are at the master, if all is well."""
 
 DAY_SECONDS, USERS = 600.0, 20
+_NOBODY = (
+    "The plan counts ids from tokens only, and phones sent none: they were nobody, on no list, in "
+    "no window, and in no percentage below 100. Let them sign tokens with --token-key."
+)
 _FINISH, _FINISHED, _TOWN = "tidegate-finish", "tidegate-finished", "tidegate"
 
 
@@ -60,6 +66,7 @@ class Conductor:
         self._refusal = ""
         self._refused = False
         self._summary = ""
+        self._nobody = False
         self._ramp: Ramp | None = None
         if self._is_worker:
             self._runner.register_message(_FINISH, self._finish, concurrent=True)
@@ -102,7 +109,7 @@ class Conductor:
                 settings.allow_target(self._environment.host or "")
             if options.headless:
                 served_epoch(self._environment.host or "")
-                Clerk(settings).newest()
+                self._signer(settings, Clerk(settings).newest())
         except (UsageError, ValueError) as fault:
             _end(str(fault), USAGE)
         except (AwayError, TidegateError, OSError) as fault:
@@ -154,6 +161,8 @@ class Conductor:
         marks, sentences = epoch_marks(self._timeline), list(self._doubts)
         if self._refusal:
             sentences.insert(0, self._refusal)
+        if self._nobody:
+            sentences.append(_NOBODY)
         if self._ramp is not None:
             sentences.insert(0, self._ramp.verdict)
         try:
@@ -199,7 +208,20 @@ class Conductor:
         secret = os.environ.get("TIDEGATE_URL_SECRET") or None
         clerk = Clerk(settings, secret)
         rules = clerk.rules(served_epoch(self._environment.host or ""))
-        return Town(settings, clerk, rules, max(0, getattr(self._runner, "worker_index", 0)))
+        index = max(0, getattr(self._runner, "worker_index", 0))
+        return Town(settings, clerk, rules, index, self._signer(settings, rules))
+
+    def _signer(self, settings: Settings, rules: Rules) -> Signer | None:
+        """Give what lets phones sign tokens, and note if they need it and have none.
+
+        Raises UsageError, also for a plan of which nothing can be asked.
+        """
+        if not rules.plan.apps:
+            raise UsageError("The plan has no app to ask about. Push one that has.")
+        identity = rules.plan.workspace.identity
+        found = settings.signer(identity)
+        self._nobody = identity is not None and found is None
+        return found
 
     def _watch(self) -> None:
         """Notice a new epoch at once, however seldom phones ask."""

@@ -115,7 +115,8 @@ class Phones(FastHttpUser):
         """Ask, count, and give the apps that the phone changes by it."""
         kind = PACKED if packed else PLAIN
         body = msgpack.packb(check) if packed else json.dumps(check).encode()
-        headers = {"Content-Type": kind, "Accept": kind}
+        token = self.town.token(check)
+        headers = {"Content-Type": kind, "Accept": kind} | token
         began, clock = time.time(), time.perf_counter()
         with self._send("POST", "/v1/check", "check", data=body, headers=headers) as response:
             ended = began + time.perf_counter() - clock
@@ -123,7 +124,7 @@ class Phones(FastHttpUser):
             if not why:
                 try:
                     answer = _read(response.content, packed=packed)
-                    asked = Asked(phone, check, answer, began, ended)
+                    asked = Asked(phone, check, answer, began, ended, bool(token))
                     return self.town.answered(self.street, asked)
                 except ValueError as fault:
                     why = str(fault)
@@ -165,7 +166,7 @@ class Phones(FastHttpUser):
         ]
         who = {name: check[name] for name in ("user", "device", "dry_run") if name in check}
         body = json.dumps(who | {"reports": reports}).encode()
-        headers = {"Content-Type": PLAIN}
+        headers = {"Content-Type": PLAIN} | self.town.token(check)
         with self._send("POST", "/v1/report", "report", data=body, headers=headers) as response:
             self._count(response, "reports", 202)
 

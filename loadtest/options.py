@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TextIO
 
+from compiler.plan import Identity
 from loadtest.levels import Levels
 from loadtest.shapes import NAMES
 from loadtest.target import is_loopback
+from loadtest.tokens import Signer
 
 HELD, NOT_HELD, USAGE, AWAY = 0, 1, 2, 4
 """Exit codes."""
@@ -45,6 +47,7 @@ class Settings:
     marks: str
     report: str
     series: str
+    token_key: str = ""
 
     @classmethod
     def of(cls, options: Namespace) -> Self:
@@ -86,12 +89,26 @@ class Settings:
             marks=options.marks or "",
             report=options.report or "",
             series=options.series or "",
+            token_key=options.token_key or "",
         )
+
+    def signer(self, identity: Identity | None) -> Signer | None:
+        """Give what lets phones sign tokens; None without --token-key. Raises UsageError."""
+        if not self.token_key:
+            return None
+        if identity is None:
+            raise UsageError("--token-key: the plan has no `identity:`, so that no token counts.")
+        try:
+            return Signer(Path(self.token_key).read_bytes(), identity)
+        except (OSError, ValueError) as fault:
+            why = fault.strerror if isinstance(fault, OSError) else fault
+            raise UsageError(f"--token-key {self.token_key}: {why}.") from None
 
     def allow_target(self, url: str) -> None:
         """Raise UsageError for a URL that is elsewhere, unless somebody said that it is theirs."""
         if not url.startswith(("http://", "https://")):
-            raise UsageError(f"{url or 'No host'} is no URL. Say -H http://127.0.0.1:8080")
+            what = f"{url} is no URL" if url else "No gateway is named"
+            raise UsageError(f"{what}. Say http://127.0.0.1:8080, or where it is.")
         if not (self.target_is_mine or is_loopback(url)):
             raise UsageError(
                 f"{url} is not on this machine. If it is yours to put under load, say so with "
@@ -175,6 +192,12 @@ def _add_places(parser: Any) -> None:
         help="count for real: seats, census, reports; asks first (default: dry runs, no trace)",
     )
     hidden("--yes", action="store_true", help="do not ask before --live")
+    hidden(
+        "--token-key",
+        default="",
+        metavar="FILE",
+        help="private key (PEM) of one under the plan's `identity:`, for phones to sign tokens by",
+    )
     hidden(
         "--target-is-mine",
         action="store_true",

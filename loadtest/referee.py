@@ -55,13 +55,19 @@ def judge(
     began: float,
     ended: float,
     held: Collection[Window] = (),
+    *,
+    vouched: bool = False,
 ) -> Verdict:
     """Judge the decoded body of a 200 to `phone`, which was sent and answered at these Unix times.
 
     `rules` are those of the epoch in the answer. Where the gateway has another clock, widen the
     times by how far it may be off. `held` are the windows in which this phone's subject is known
-    to sit (see `windows_won`): from those it must go on getting what it got.
+    to sit (see `windows_won`): from those it must go on getting what it got. `vouched` is whether a
+    token that counts came with the check and says the same ids: where the plan has an identity
+    provider, a phone is nobody without.
     """
+    if rules.plan.workspace.identity is not None and not vouched:
+        phone = {name: value for name, value in phone.items() if name not in ("user", "device")}
     fault = _envelope_fault(rules, phone, answer)
     if fault is not None:
         return Verdict(Outcome.WRONG, fault)

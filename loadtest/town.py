@@ -24,6 +24,7 @@ from loadtest.referee import Outcome, judge, windows_won
 from loadtest.rules import Rules
 from loadtest.street import Due, Street
 from loadtest.timeline import Timeline
+from loadtest.tokens import Signer
 
 PHONES = 1 << 36
 """How many phones there are to draw from: enough for any number of streets and workers."""
@@ -49,18 +50,28 @@ class Asked(NamedTuple):
     answer: Any
     began: float
     ended: float
+    vouched: bool = False
+    """Whether the phone sent a token with its ids."""
 
 
 class Town:
     """The phones of one process. `index` is the worker's, from 0."""
 
-    def __init__(self, settings: Settings, clerk: Clerk, rules: Rules, index: int = 0) -> None:
-        """`rules` are of the epoch that is served now."""
+    def __init__(
+        self,
+        settings: Settings,
+        clerk: Clerk,
+        rules: Rules,
+        index: int = 0,
+        signer: Signer | None = None,
+    ) -> None:
+        """`rules` are of the epoch that is served now; with a `signer` phones send tokens."""
         self.settings = settings
         self.timeline = Timeline()
         self.over = False
         self.under_way = 0
         self._clerk = clerk
+        self._signer = signer
         self._rules = rules
         self._population = Population(
             settings.seed, PHONES, rules.plan, rules.members(), member_share=settings.members
@@ -118,6 +129,10 @@ class Town:
         if not self.settings.live:
             body["dry_run"] = True
         return body, self._population.packed(due.phone)
+
+    def token(self, check: Mapping[str, Any]) -> dict[str, str]:
+        """Give the header fields by which a phone proves who it is; nothing if it cannot."""
+        return {} if self._signer is None else self._signer.headers(check, time.time())
 
     def answered(self, street: Street, asked: Asked) -> list[dict[str, Any]]:
         """Count a good answer; give what is installed by it, as the apps of the answer.
@@ -228,7 +243,10 @@ class Town:
 
     def _judge(self, asked: Asked) -> None:
         held = self._won.get(asked.phone, set())
-        verdict = judge(self._rules, asked.check, asked.answer, asked.began, asked.ended, held)
+        verdict = judge(
+            *(self._rules, asked.check, asked.answer, asked.began, asked.ended, held),
+            vouched=asked.vouched,
+        )
         self.timeline.at(asked.ended).judged[verdict.outcome.value] += 1
         if verdict.outcome is not Outcome.RIGHT:
             self._show(asked, verdict.outcome, verdict.sentence)

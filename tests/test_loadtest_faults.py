@@ -141,7 +141,7 @@ def ask(town: Town, epoch: int, apps: list[Any]) -> None:
 def test_a_judge_who_stumbles_goes_on(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
     """What cannot be judged is counted as such, and the next wrong answer is still found."""
 
-    def stumble(*_: Any) -> Any:
+    def stumble(*_: Any, **_more: Any) -> Any:
         monkeypatch.undo()
         raise KeyError("anything")
 

@@ -11,7 +11,7 @@ from xml.etree import ElementTree as ET
 import msgpack
 import pytest
 
-from loadtest.__main__ import locust_arguments
+from loadtest.__main__ import locust_arguments, options_text
 from loadtest.chart import Chart, Mark, Series
 from loadtest.histogram import GROWTH, LEAST_MS, Histogram, bucket_of, percentile
 from loadtest.levels import Levels, hold
@@ -392,3 +392,25 @@ def test_defaults_are_given_to_locust_where_nothing_else_is_said() -> None:
     assert locust_arguments(said)[2:] == ["--headless", "--only-summary", "-r", "7", *said]
     assert locust_arguments(["--worker"]) == ["-f", file, "--worker"]
     assert "--headless" not in locust_arguments(["http://127.0.0.1:1", "--web"])
+
+
+def test_help_tells_every_option_of_ours() -> None:
+    """Locust's own help has none of them: it does not read the file before."""
+    said = options_text()
+    names = (
+        "store",
+        "token-key",
+        "street",
+        "hurry",
+        "shape",
+        "p99-ms",
+        "sample",
+        "report",
+        "marks",
+    )
+    assert all(f"--{name}" in said for name in names)
+
+
+def test_a_word_at_first_is_the_gateway() -> None:
+    """A forgotten http:// is told as that, not as one of Locust's classes that is not there."""
+    assert locust_arguments(["127.0.0.1:8080"])[-2:] == ["--host", "127.0.0.1:8080"]

@@ -94,12 +94,41 @@ def test_wrong_answers_fail_the_run_and_can_be_asked_about(
     assert all(shlex.split(each)[4:6] == ["--app", COFFEE] for each in commands)
 
 
+def test_who_ends_the_command_ends_the_load(
+    tmp_path: Path, server: RedisServer, workshop: Workshop
+) -> None:
+    """`tidegate loadtest` is the load test: its id ends it, with a report of what was so far."""
+    workshop.push(image_of(plan_files()))
+    with running_gateway(tmp_path / "gateway", server.url) as gateway:
+        words = (*QUICK, "-t", "60s", "--report", str(tmp_path / "r.html"))
+        run = start(workshop.folder, "-m", "compiler.cli", "loadtest", gateway.url, *words)
+        with ended(run) as process:
+            wait_for(process, "users spawned")
+            time.sleep(2)
+            process.terminate()
+            said, _ = process.communicate(timeout=LONGEST)
+    assert process.returncode == 0, said
+    assert "r.html is written" in said
+
+
 def test_a_gateway_that_is_away_is_said_at_once(tmp_path: Path, workshop: Workshop) -> None:
     """No gateway there is 4, and writes no report."""
     workshop.push(image_of(plan_files()))
     report = ("--report", str(tmp_path / "r.html"))
     said = loadtest(workshop.folder, f"http://127.0.0.1:{free_port()}", *report, code=4)
     assert "No gateway answers at" in said
+    assert not (tmp_path / "r.html").exists()
+
+
+def test_a_plan_without_apps_is_said_before_the_run(
+    tmp_path: Path, server: RedisServer, workshop: Workshop
+) -> None:
+    """Who has nothing to ask about waits for no run: 2, and no report."""
+    workshop.push(image_of({"workspace.yaml": "workspace: demo\n"}))
+    with running_gateway(tmp_path / "gateway", server.url) as gateway:
+        report = ("--report", str(tmp_path / "r.html"))
+        said = loadtest(workshop.folder, gateway.url, *report, code=2)
+    assert "The plan has no app to ask about" in said
     assert not (tmp_path / "r.html").exists()
 
 

@@ -1,8 +1,5 @@
 """`tidegate capacity`: what a release day takes; the work is loadtest/capacity's."""
 
-import subprocess
-import sys
-
 import typer
 
 from compiler.commands import loadtest
@@ -13,5 +10,4 @@ TYPER = loadtest.TYPER
 
 def capacity(context: typer.Context) -> None:
     """Compute gateways, cores, Redis and bandwidth of a release day from `make bench`'s figures."""
-    command = [sys.executable, "-m", "loadtest.capacity", *context.args]
-    raise typer.Exit(subprocess.call(command))  # noqa: S603 - ourselves, as we were asked
+    loadtest.become("loadtest.capacity", context.args)

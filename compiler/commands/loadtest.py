@@ -1,9 +1,9 @@
-"""`tidegate loadtest`: Locust with phones of our own, as a child process."""
+"""`tidegate loadtest`: Locust with phones of our own, in place of this process."""
 
-import subprocess
+import os
 import sys
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 
@@ -24,15 +24,9 @@ def loadtest(context: typer.Context) -> None:
     if find_spec("locust") is None:
         err.print("Locust is not installed. Type: python -m pip install 'tidegate[loadtest]'")
         raise typer.Exit(USAGE)
-    command = [sys.executable, "-m", "loadtest", *context.args]
-    raise typer.Exit(_code_of(command))
+    become("loadtest", context.args)
 
 
-def _code_of(command: list[str]) -> int:
-    """Run a child to its end; it hears Ctrl-C itself, and says what came of the run."""
-    with subprocess.Popen(command) as child:  # noqa: S603 - ourselves, as we were asked
-        while True:
-            try:
-                return child.wait()
-            except KeyboardInterrupt:
-                continue
+def become(module: str, arguments: list[str]) -> NoReturn:
+    """Go on as `python -m MODULE`: whoever ends this process by its id ends that one."""
+    os.execv(sys.executable, [sys.executable, "-m", module, *arguments])  # noqa: S606 - ourselves

@@ -94,6 +94,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="age identities (AGE-SECRET-KEY-1…) that open encrypted packages",
     )
+    add(
+        "--token",
+        type=Path,
+        metavar="FILE",
+        help="the token (JWT) that says who the phone's user is, read anew for each request: for a "
+        "workspace with identity:",
+    )
     add("--most", type=int, default=512, metavar="MIB", help="refuse larger packages (512)")
     add("--watch", action="store_true", help="ask every check_after, kept over restarts")
     add("--json", action="store_true", help="a line of JSON for each app and round")
@@ -140,8 +147,10 @@ def _client(options: argparse.Namespace) -> Client:
         keys |= read_keys(text)
     identities = [line for file in options.identity for line in read_identities(file)]
     limits = Limits(package_bytes=options.most * MIB)
+    if options.token is not None:
+        options.token.read_bytes()  # a name that is wrong is said at once
     trust = Trust(keys, identities)
-    return Client(options.root, options.gateway, phone, options.app, trust, limits)
+    return Client(options.root, options.gateway, phone, options.app, trust, limits, options.token)
 
 
 def _warnings(options: argparse.Namespace) -> list[str]:

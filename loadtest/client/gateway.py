@@ -1,7 +1,9 @@
 """What is asked of a gateway and told to it: POST /v1/check and POST /v1/report."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import urllib3
@@ -12,12 +14,17 @@ from loadtest.client.limits import Limits
 from loadtest.client.line import LateError, asked
 
 _CHUNK = 1 << 16
+_TOKEN = re.compile(r"[\w.-]+", re.ASCII)
 
 
 class Gateway:
     """A gateway by its base URL."""
 
-    def __init__(self, url: str, pool: urllib3.PoolManager, limits: Limits) -> None:
+    def __init__(
+        self, url: str, pool: urllib3.PoolManager, limits: Limits, token: Path | None = None
+    ) -> None:
+        """`token` is a file that is read each time: who holds it is the phone's user."""
+        self._token = token
         self._url = url.rstrip("/")
         self._pool = pool
         self._limits = limits
@@ -43,12 +50,13 @@ class Gateway:
 
     def _post(self, path: str, value: Mapping[str, Any]) -> tuple[int, bytes]:
         """Give the status and the body that came. Raises UnusableError when none did."""
+        headers = {"Content-Type": "application/json", "Accept": "application/json"}
         try:
             with asked(
                 self._pool,
                 "POST",
                 self._url + path,
-                {"Content-Type": "application/json", "Accept": "application/json"},
+                headers | self._authorization(),
                 body=json.dumps(value).encode(),
                 silence=self._limits.silence_seconds,
                 seconds=self._limits.request_seconds,
@@ -58,6 +66,16 @@ class Gateway:
             raise UnusableError("the gateway's answer is too slow") from error
         except (urllib3.exceptions.HTTPError, ValueError, OSError) as error:
             raise UnusableError(f"the gateway gave no answer ({type(error).__name__})") from error
+
+    def _authorization(self) -> dict[str, str]:
+        """Read the token; without one that can be read the phone asks as nobody, as it must."""
+        if self._token is None:
+            return {}
+        try:
+            token = self._token.read_text("ascii").strip()
+        except (OSError, ValueError):
+            return {}
+        return {"Authorization": f"Bearer {token}"} if _TOKEN.fullmatch(token) else {}
 
     def _body(self, response: urllib3.BaseHTTPResponse) -> bytes:
         """Read a body. Raises UnusableError for one that is too long."""

@@ -49,7 +49,8 @@ class Client:
     """A phone: it keeps packages of `apps` under `root`, as a gateway tells it to.
 
     `phone` has the check's members, such as user, device, platform, network, custom. Its
-    `accept`, by default all that this client opens, is what the gateway may choose from.
+    `accept`, by default all that this client opens, is what the gateway may choose from. `token`
+    is the file of the token that proves who it is, for a workspace with an identity provider.
     Raises UnusableError for a gateway, apps or a phone that no check can be made of.
     """
 
@@ -61,6 +62,7 @@ class Client:
         apps: Sequence[str],
         trust: Trust,
         limits: Limits | None = None,
+        token: Path | None = None,
     ) -> None:
         self.limits = limits or Limits()
         self._root = root
@@ -72,7 +74,7 @@ class Client:
         self._phone = _checked_phone(phone)
         self._trust = trust
         self._pool = urllib3.PoolManager()
-        self._gateway = Gateway(gateway, self._pool, self.limits)
+        self._gateway = Gateway(gateway, self._pool, self.limits, token)
         self._shelf = Shelf(root / "apps")
         self._diary = Diary(root / "diary.json")
 
