@@ -1,5 +1,6 @@
 """What all tests share: one Redis a file, an empty workshop a test, and how Hypothesis runs."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from desks import desk  # noqa: F401 - a fixture
 from gateway.link import connect_sync, parse_url
 from processes import RedisServer, redis_server
 from publishing import Workshop
+
+# A shell lets what it runs in the background ignore Ctrl-C, and all that this starts would, too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # For test_mutations.py, which asks only whether a law fails: not by which smallest example.
 settings.register_profile("noticing", phases=(Phase.explicit, Phase.generate))
