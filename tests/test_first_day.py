@@ -97,7 +97,9 @@ def test_the_readme_works_as_written(tmp_path: Path) -> None:
         assert "Epoch 2 is live" in done.stdout
         assert "1 of 1 in" in done.stdout
     with _up(tmp_path, environment):
-        again = (tmp_path / "output").read_text()
+        output = tmp_path / "output"
+        wait_until(lambda: "tidegate pull DIR " in output.read_text(), "all is said")
+        again = output.read_text()
         assert "Going on with epoch 2 (ann" in again
         assert '"epoch": 2' in again
         assert ".tidegate/plan" not in again  # that would put the sample in the plan's place

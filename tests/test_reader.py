@@ -160,7 +160,7 @@ async def test_a_wrong_password_is_a_failure(server: RedisServer) -> None:
 
 async def test_the_database_of_the_url_is_read(server: RedisServer) -> None:
     """What redis-py does when it connects holds for what is read behind it."""
-    made = reader_of(parse_url(f"{server.url.rstrip('/0')}/3"))
+    made = reader_of(parse_url(f"{server.url.removesuffix('/0')}/3"))
     with server.client() as client:
         client.execute_command("COPY", "k5", "moved", "DB", "3")
     assert (await read(made, ["moved", "k5"])).values == [value(5), None]
