@@ -1,5 +1,5 @@
 cimport cython
-from gateway.sketch cimport Sketch
+from gateway.sketch cimport Sketch, rank_of
 
 @cython.final
 cdef class Histogram:
@@ -26,7 +26,7 @@ cdef class Metrics:
     cdef public object lookups, seatings, handed_over, overloads, failures, swaps, refused_epochs, redis_errors, served
     cdef public object reports_passed_over, reports_dropped, sum_failures, reach_dropped
     cdef public object workers, worker_ends
-    @cython.locals(known=Counted)
+    @cython.locals(known=Counted, rank=int)
     cpdef object count(self, list outcomes, object subject=*)
     cdef Counted _count_new(self, tuple outcome)
     @cython.locals(counted=Counted)

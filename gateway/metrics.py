@@ -27,7 +27,7 @@ from gateway.claims import GUARDED, Claims, Offered
 from gateway.identity import OUTCOMES
 from gateway.reach import Reach
 from gateway.report import Place
-from gateway.sketch import Sketch
+from gateway.sketch import Sketch, rank_of
 from gateway.tally import Tally
 
 MAX_SERIES = 1_000
@@ -217,14 +217,18 @@ class Metrics:
     def count(self, outcomes: Iterable[Outcome], subject: int | None = None) -> None:
         """Count what one check answered, app by app; `subject` is the hash of whom it is about."""
         counts = self._outcomes
+        rank = 0
         for outcome in outcomes:
             known = counts.get(outcome)
             if known is None:
                 known = self._count_new(outcome)
             known.times += 1
-            if known.offered is not None and subject is not None:
-                known.offered.add(subject)
-            if known.guarded is not None and subject is not None:
+            if subject is None:
+                continue
+            if known.offered is not None:
+                rank = rank or rank_of(subject)
+                known.offered.add_ranked(subject, rank)
+            if known.guarded is not None:
                 self.claims.offer(known.guarded, subject)
 
     def _count_new(self, outcome: Outcome) -> Counted:

@@ -13,7 +13,7 @@ cdef class Quick:
     cdef public bint draining
     cdef public set connections
     cdef public Waiting waiting
-    cdef public object follower, lookup, seats, ordinary
+    cdef public object follower, lookup, seats, recall, ordinary
     cdef public Metrics metrics
     cdef public Heads heads
     cdef long long _second

@@ -75,6 +75,7 @@ class Quick:
         self.follower = follower
         self.lookup = lookup
         self.seats = seats
+        self.recall = seats.recall  # bound once: every check hands it on
         self.metrics = metrics
         self.ordinary = ordinary
         self.heads = Heads()
@@ -318,8 +319,9 @@ class Connection:
                 return False
             return self._reply(head, reply, snapshot, second)
         try:
-            recall = quick.seats.recall
-            body, outcomes = snapshot.answer(check, members, second, head.packed_out, seats, recall)
+            body, outcomes = snapshot.answer(
+                check, members, second, head.packed_out, seats, quick.recall
+            )
             if not body:
                 if quick.waiting.is_full():
                     return self._refuse(head)

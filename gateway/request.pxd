@@ -1,6 +1,8 @@
 from gateway.check cimport Check
 cimport cython
 
+cdef tuple _READ
+
 cpdef Check parse_body(bytes body, bint packed)
 cpdef dict read_object(bytes body, bint packed)
 @cython.locals(check=Check)
@@ -10,3 +12,4 @@ cpdef object read_id(dict sent, str name)
 cdef object _hold_to_json(object value)
 cdef object _read_json(bytes body)
 cdef object _read_msgpack(bytes body)
+cdef dict _respelled(dict sent)

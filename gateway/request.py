@@ -21,6 +21,12 @@ BODY_BYTES = 65_536
 MAX_APPS = 100
 MAX_ID_BYTES = 256
 
+MANY_APPS = 4
+"""From so many apps on it pays to make a quicker object of what was sent; see `_respelled`."""
+
+_READ = (*BUILT_IN, "accept")
+"""The members of a check that are read again after this."""
+
 _WORDS = {"true": True, "1": True, "false": False, "0": False, "": False}
 
 
@@ -106,7 +112,7 @@ def make_check(
 ) -> Check:
     """Make a check of what was sent. Raises RequestError for an id that is too long."""
     check = Check()
-    check.sent = sent
+    check.sent = sent if len(apps) < MANY_APPS else _respelled(sent)
     check.custom = custom
     check.user = read_id(sent, "user")
     check.device = read_id(sent, "device")
@@ -116,6 +122,15 @@ def make_check(
     check.fingerprint = ""
     check.user_hash = check.device_hash = None
     return check
+
+
+def _respelled(sent: dict[str, Any]) -> dict[str, Any]:
+    """Give what every app reads again, under our own texts as keys.
+
+    A dict finds these by identity. Those of orjson's dicts are compared character by character,
+    as it asks for dicts of any keys (_PyDict_NewPresized, CPython 3.11).
+    """
+    return {name: sent.get(name) for name in _READ}
 
 
 def _read_json(body: bytes) -> Any:

@@ -43,6 +43,10 @@ class Sketch:
 
     def add(self, subject: int) -> None:
         """Add a subject by its 64-bit hash."""
+        self.add_ranked(subject, rank_of(subject))
+
+    def add_ranked(self, subject: int, rank: int) -> None:
+        """Add a subject whose `rank_of` is known, as of one that goes into many sketches."""
         few = self._few
         if few is not None:
             if subject not in few:
@@ -52,7 +56,6 @@ class Sketch:
                     self._grow(few)
             return
         register = subject & _INDEX
-        rank = _rank(subject)
         if rank > self._registers[register]:
             self._registers[register] = rank
             self.changed = True
@@ -71,7 +74,8 @@ class Sketch:
         return _sparse(ranks)
 
 
-def _rank(subject: int) -> int:
+def rank_of(subject: int) -> int:
+    """Give one more than the number of low zeros behind the bits that choose the register."""
     rest = subject >> _INDEX_BITS | _END
     rank = 1
     while not rest & 1:  # once, on average
@@ -85,7 +89,7 @@ def _ranks(subjects: set[int]) -> dict[int, int]:
     found: dict[int, int] = {}
     for each in subjects:
         at = each & _INDEX
-        found[at] = max(found.get(at, 0), _rank(each))
+        found[at] = max(found.get(at, 0), rank_of(each))
     return found
 
 

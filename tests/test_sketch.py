@@ -19,9 +19,9 @@ from gateway.sketch import (
     Sketch,
     _dense,
     _filled,
-    _rank,
     _ranks,
     _sparse,
+    rank_of,
 )
 from processes import RedisServer
 
@@ -106,7 +106,7 @@ def test_both_forms_hold_the_same(hashes: set[int], order: random.Random) -> Non
     for each in hashes:
         pattern = each >> 14 | 1 << 50
         rank = (pattern & -pattern).bit_length()
-        assert _rank(each) == rank
+        assert rank_of(each) == rank
         wanted[each % REGISTERS] = max(wanted[each % REGISTERS], rank)
     registers = _filled(_ranks(hashes))
     assert registers == wanted
