@@ -30,7 +30,7 @@ from loadtest.rules import Rules
 from loadtest.series import as_csv
 from loadtest.shapes import Day, Ramp, Step
 from loadtest.timeline import Timeline
-from loadtest.tokens import Signer
+from loadtest.tokens import NOBODY, Signer
 from loadtest.town import Town
 
 FINISH_SECONDS = 20.0
@@ -42,10 +42,6 @@ REPORT_LAG_SECONDS = 4.0
 """By when a worker's counts of a second are at the master, if all is well."""
 
 DAY_SECONDS, USERS = 600.0, 20
-_NOBODY = (
-    "The plan counts ids from tokens only, and phones sent none: they were nobody, on no list, in "
-    "no window, and in no percentage below 100. Let them sign tokens with --token-key."
-)
 _FINISH, _FINISHED, _TOWN = "tidegate-finish", "tidegate-finished", "tidegate"
 
 
@@ -162,7 +158,7 @@ class Conductor:
         if self._refusal:
             sentences.insert(0, self._refusal)
         if self._nobody:
-            sentences.append(_NOBODY)
+            sentences.append(NOBODY)
         if self._ramp is not None:
             sentences.insert(0, self._ramp.verdict)
         try:

@@ -13,7 +13,7 @@ from compiler.plan import Identity
 from loadtest.levels import Levels
 from loadtest.shapes import NAMES
 from loadtest.target import is_loopback
-from loadtest.tokens import Signer
+from loadtest.tokens import Signer, open_signer
 
 HELD, NOT_HELD, USAGE, AWAY = 0, 1, 2, 4
 """Exit codes."""
@@ -94,15 +94,10 @@ class Settings:
 
     def signer(self, identity: Identity | None) -> Signer | None:
         """Give what lets phones sign tokens; None without --token-key. Raises UsageError."""
-        if not self.token_key:
-            return None
-        if identity is None:
-            raise UsageError("--token-key: the plan has no `identity:`, so that no token counts.")
         try:
-            return Signer(Path(self.token_key).read_bytes(), identity)
-        except (OSError, ValueError) as fault:
-            why = fault.strerror if isinstance(fault, OSError) else fault
-            raise UsageError(f"--token-key {self.token_key}: {why}.") from None
+            return open_signer(self.token_key, identity)
+        except ValueError as fault:
+            raise UsageError(str(fault)) from None
 
     def allow_target(self, url: str) -> None:
         """Raise UsageError for a URL that is elsewhere, unless somebody said that it is theirs."""

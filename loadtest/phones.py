@@ -54,10 +54,11 @@ def as_json(asked: Phone, *lines: str) -> bytes:
     return _with_head(body, "Content-Type: application/json", *lines)
 
 
-def as_msgpack(asked: Phone) -> bytes:
-    """Write a request in MessagePack that asks for an answer in it."""
+def as_msgpack(asked: Phone, *lines: str) -> bytes:
+    """Write a request in MessagePack that asks for an answer in it, with further header lines."""
     wanted = "application/msgpack"
-    return _with_head(msgpack.packb(asked), f"Content-Type: {wanted}", f"Accept: {wanted}")
+    fields = f"Content-Type: {wanted}", f"Accept: {wanted}"
+    return _with_head(msgpack.packb(asked), *fields, *lines)
 
 
 def as_last(asked: Phone) -> bytes:

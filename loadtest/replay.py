@@ -26,6 +26,7 @@ from loadtest.population import MEMBERS, Population
 from loadtest.sample import Tally, judge_sample
 from loadtest.servers import Failed
 from loadtest.target import is_loopback
+from loadtest.tokens import NOBODY, Signer, open_signer
 from loadtest.wrk import Found, load, write_file_script
 
 STEP = 100
@@ -37,13 +38,24 @@ LEAST_SAMPLE = 200
 DRY_RUN = {"dry_run": True}
 
 
-def write_requests(path: Path, population: Population, *, dry_run: bool = True) -> None:
-    """Write the requests of all phones in turn; without `dry_run` each counts as a real one."""
-    more = DRY_RUN if dry_run else {}
+def write_requests(
+    path: Path,
+    population: Population,
+    *,
+    dry_run: bool = True,
+    signer: Signer | None = None,
+) -> None:
+    """Write the requests of all phones in turn; without `dry_run` each counts as a real one.
+
+    With a `signer` each has its phone's token, which counts for one to two hours.
+    """
+    more, now = DRY_RUN if dry_run else {}, time.time()
     with path.open("wb") as file:
         for number in range(population.size):
+            phone = population.phone(number) | more
+            fields = {} if signer is None else signer.headers(phone, now)
             written = as_msgpack if population.packed(number) else as_json
-            file.write(written(population.phone(number) | more))
+            file.write(written(phone, *(f"{name}: {value}" for name, value in fields.items())))
 
 
 def load_and_judge(
@@ -54,6 +66,7 @@ def load_and_judge(
     *,
     connections: int,
     seconds: int,
+    signer: Signer | None = None,
 ) -> tuple[Found, Tally]:
     """Load a gateway on loopback by wrk, and judge a sample of its answers meanwhile.
 
@@ -68,7 +81,7 @@ def load_and_judge(
         numbers = _sampled(population.size)
         least = islice(numbers, LEAST_SAMPLE)
         meanwhile = takewhile(lambda _: not over.is_set(), numbers)
-        return judge_sample(url, books.rules, population, chain(least, meanwhile))
+        return judge_sample(url, books.rules, population, chain(least, meanwhile), signer)
 
     with ThreadPoolExecutor(1) as aside:
         judging = aside.submit(sample)
@@ -99,8 +112,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         population = Population(
             given.seed, given.count, rules.plan, rules.members(), member_share=given.members
         )
+        signer = open_signer(given.token_key, rules.plan.workspace.identity)
         used = time.process_time()
-        write_requests(given.out, population)
+        write_requests(given.out, population, signer=signer)
         each = 1e6 * (time.process_time() - used) / given.count
         script = Path(f"{given.out}.lua")
         write_file_script(script, given.out)
@@ -108,6 +122,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"{given.count:,} requests by the plan of epoch {rules.number} in {given.out}, "
             f"{each:.0f} µs of CPU to draw and write one"
         )
+        if signer is None and rules.plan.workspace.identity is not None:
+            print(NOBODY)
         if not given.target:
             print(f"wrk -t1 -c{given.connections} -d30s --latency -s {script} URL")
             return 0
@@ -118,6 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             population,
             connections=given.connections,
             seconds=given.seconds,
+            signer=signer,
         )
     except ValueError as fault:
         parser.error(str(fault))
@@ -157,6 +174,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--count", type=int, default=20_000, metavar="N", help="phones, a request each (20,000)")
     add("--seed", type=int, default=1, metavar="S", help="another one is another crowd (1)")
     add("--members", type=float, default=MEMBERS, metavar="SHARE", help="of them on a list (0.01)")
+    about = "private key (PEM) of one under the plan's `identity:`: each request has a token by it"
+    add("--token-key", default="", metavar="FILE", help=about)
     add("--target", default="", metavar="URL", help="on this machine: http://127.0.0.1:8080")
     add("--connections", type=int, default=64, metavar="N", help="wrk's connections (64)")
     add("--seconds", type=int, default=10, metavar="N", help="how long wrk loads it (10)")

@@ -13,6 +13,7 @@ import orjson
 from loadtest.population import Population
 from loadtest.referee import Outcome, Verdict, judge
 from loadtest.rules import Rules
+from loadtest.tokens import Signer
 
 CHECK_PATH = "/v1/check"
 JSON, MSGPACK = "application/json", "application/msgpack"
@@ -82,8 +83,11 @@ def judge_sample(
     rules_of: Callable[[int], Rules],
     population: Population,
     numbers: Iterable[int],
+    signer: Signer | None = None,
 ) -> Tally:
     """Let these phones ask a gateway one after another, as dry runs, and judge what they get.
+
+    With a `signer` they prove by a token who they are.
 
     `rules_of` gives the rules of an epoch by its number, as Books.rules does. An end of `numbers`
     ends the sample, so a generator may end it with the load that it goes with.
@@ -95,8 +99,9 @@ def judge_sample(
         phone = population.phone(number) | {"dry_run": True}
         body, headers = body_of(phone, packed=population.packed(number))
         began = time.time()
+        token = {} if signer is None else signer.headers(phone, began)
         try:
-            connection.request("POST", CHECK_PATH, body, headers)
+            connection.request("POST", CHECK_PATH, body, headers | token)
             response = connection.getresponse()
             said, content_type = response.read(), response.getheader("Content-Type")
         except (OSError, http.client.HTTPException):
@@ -108,7 +113,9 @@ def judge_sample(
             tally.failed += 1
             continue
         used = time.thread_time()
-        answer, verdict = _judged(rules_of, phone, said, content_type, began, ended)
+        answer, verdict = _judged(
+            rules_of, phone, said, content_type, began, ended, vouched=bool(token)
+        )
         tally.cpu_seconds += time.thread_time() - used
         tally.add(Case(number, phone, answer, verdict))
     connection.close()
@@ -122,6 +129,8 @@ def _judged(
     content_type: str | None,
     began: float,
     ended: float,
+    *,
+    vouched: bool,
 ) -> tuple[Any, Verdict]:
     try:
         answer = read_answer(said, content_type)
@@ -130,4 +139,4 @@ def _judged(
     epoch = answer.get("epoch") if isinstance(answer, dict) else None
     if type(epoch) is not int:
         return answer, Verdict(Outcome.WRONG, "the answer names no epoch")
-    return answer, judge(rules_of(epoch), phone, answer, began, ended)
+    return answer, judge(rules_of(epoch), phone, answer, began, ended, vouched=vouched)

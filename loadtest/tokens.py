@@ -5,6 +5,7 @@ the plan names, in a workspace for rehearsals a test key, lets phones sign for t
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jwt
@@ -19,6 +20,28 @@ from gateway.identity import read_key
 
 LIFETIME_SECONDS = 3_600
 """A phone has the same token for so long, as from a real provider; then it has a new one."""
+
+NOBODY = (
+    "The plan counts ids from tokens only, and phones sent none: they were nobody, on no list, in "
+    "no window, and in no percentage below 100. Let them sign tokens with --token-key."
+)
+"""What to say of a load without tokens, where the plan wants them."""
+
+
+def open_signer(path: str, identity: Identity | None) -> "Signer | None":
+    """Give what lets phones sign tokens by the key in a file; None without a file.
+
+    Raises ValueError when it cannot, or when no token would count.
+    """
+    if not path:
+        return None
+    if identity is None:
+        raise ValueError("--token-key: the plan has no `identity:`, so that no token counts.")
+    try:
+        return Signer(Path(path).read_bytes(), identity)
+    except (OSError, ValueError) as fault:
+        why = fault.strerror if isinstance(fault, OSError) else fault
+        raise ValueError(f"--token-key {path}: {why}.") from None
 
 
 class Signer:

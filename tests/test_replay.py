@@ -4,6 +4,7 @@ import re
 import shutil
 import socket
 import threading
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import takewhile
@@ -14,14 +15,17 @@ import orjson
 import pytest
 
 import crowds
+import identities
 from crowds import COFFEE
 from loadtest.population import Population
 from loadtest.replay import LEAST_SAMPLE, main, write_requests
+from loadtest.tokens import NOBODY
 from loadtest.wrk import load, write_file_script
-from processes import Gateway, RedisServer
+from processes import Gateway, RedisServer, running_gateway
 from publishing import Workshop
 
 CROWD = 300
+OUTCOMES = re.compile(r'tidegate_identity_tokens_total\{outcome="(\w+)"\} (\S+)')
 wrk = pytest.mark.skipif(shutil.which("wrk") is None, reason="there is no wrk on this machine")
 
 
@@ -139,6 +143,44 @@ def test_the_command_says_by_its_exit_code_whether_all_is_right(
     assert int(judged[1].replace(",", "")) >= LEAST_SAMPLE
     assert said["wrong"][0] == 1, said["wrong"][1]
     assert f": wrong: app {COFFEE}: `" in said["wrong"][1]
+
+
+@wrk
+def test_the_phones_of_a_file_prove_who_they_are(
+    workshop: Workshop, server: RedisServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the provider's key each request has a token, which counts; without it all are nobody."""
+    files = crowds.FILES | {
+        "workspace.yaml": f"{crowds.FILES['workspace.yaml']}identity: {identities.plan_text()}\n"
+    }
+    workshop.push(crowds.image(files))
+    key, path = tmp_path / "key.pem", tmp_path / "crowd"
+    key.write_bytes(identities.key("ed").export_to_pem(private_key=True, password=None))
+    where = ("--store", str(workshop.folder), "--workspace", "demo", "--out", str(path))
+    counted, said = [], []
+    with running_gateway(tmp_path / "gateway", server.url) as gateway:
+        for more in ((), ("--token-key", str(key))):
+            how = ("--target", gateway.url, "--connections", "2", "--seconds", "1")
+            code = main((*where, "--count", "300", *how, *more))
+            said.append(capsys.readouterr().out)
+            assert code == 0, said
+            with_token = [
+                b"\r\nAuthorization: Bearer " in head for head, _ in requests_in(path.read_bytes())
+            ]
+            counted.append(sum(with_token))
+        with urllib.request.urlopen(f"{gateway.admin_url}/metrics", timeout=30) as answer:
+            counts = dict(OUTCOMES.findall(answer.read().decode()))
+    assert [NOBODY in each for each in said] == [True, False]
+    assert counted[0] == 0
+    assert counted[1] > 250, "nearly every phone has an id"
+    assert float(counts["verified"]) > 0
+    assert float(counts["missing"]) >= LEAST_SAMPLE
+    odd = counts.keys() - {"verified", "remembered", "missing"}
+    assert not [name for name in odd if float(counts[name])]
+    with pytest.raises(SystemExit) as ended:
+        main((*where, "--token-key", str(path)))
+    assert ended.value.code == 2
+    assert "it is no private key" in capsys.readouterr().err
 
 
 def test_the_command_writes_a_file_for_others_to_send(
