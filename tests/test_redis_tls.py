@@ -17,7 +17,7 @@ from gateway.link import RedisFault, connect_async, connect_sync, parse_url
 from gateway.notice import listen
 from gateway.routing import reader_of
 from processes import RedisServer
-from test_reader import read
+from test_reader import patient, read  # noqa: F401 - a fixture
 
 NAME = "redis.test"
 
