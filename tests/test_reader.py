@@ -223,6 +223,24 @@ async def test_a_silent_redis_is_cut_off(server: RedisServer, reader: Any) -> No
     assert (await read(reader, ["k3"])).values == [value(3)]
 
 
+async def test_one_redis_is_waited_for_as_long_as_checks_wait(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look-up that may take longer than a round trip usually may gets its answer on one."""
+    monkeypatch.setattr("gateway.routing.ROUND_TRIP_SECONDS", 0.1)
+    made = reader_of(parse_url(server.url), PATIENT)
+    await read(made, ["k1"])
+    server.signal(signal.SIGSTOP)
+    asked = Asked(["k2"], again=False)
+    made.fetch(asked)
+    await asyncio.sleep(0.5)
+    assert not asked.done.is_set()
+    server.signal(signal.SIGCONT)
+    await asyncio.wait_for(asked.done.wait(), PATIENT)
+    assert asked.values == [value(2)]
+    await made.close()
+
+
 async def test_what_nobody_asked_for_ends_the_connection(reader: Reader) -> None:
     """A stream that is out of step is not read on; the next round trip begins a new one."""
     await read(reader, ["k1"])
