@@ -27,6 +27,7 @@ from gateway.rights import READS, RIGHTS, Role, acl_line
 from gateway.service import GOODBYE_SECONDS
 from gateway.signing import public_line
 from publishing import COFFEE, KEYS, WORKSPACE, Workshop, image_of, plan_files, publisher_key
+from test_reader import steady
 from workplace import Workplace
 
 PASSWORD = "pw/@:1"
@@ -62,7 +63,8 @@ def one(folder: Path) -> Iterator[str]:
 @contextmanager
 def cluster(folder: Path) -> Iterator[str]:
     """Run a Cluster with the users; give its URL without any."""
-    with processes.redis_cluster(folder) as url:
+    with processes.redis_cluster(folder) as found:
+        url = steady(found)
         for node in url.partition("://")[2].split(","):
             with redis.Redis(port=int(node.rpartition(":")[2])) as client:
                 users(client, Kind.CLUSTER)

@@ -14,7 +14,7 @@ from fleets import Fleet
 from gateway.link import connect_async, connect_sync, parse_url
 from gateway.routing import reader_of
 from processes import RedisServer
-from test_reader import patient, read  # noqa: F401 - a fixture
+from test_reader import patient, read, steady  # noqa: F401 - a fixture
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def sentinels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Run a Cluster of three."""
     with processes.redis_cluster(tmp_path_factory.mktemp("cluster")) as found:
-        yield found
+        yield steady(found)
 
 
 def promote_nobody(fleet: Fleet) -> None:
