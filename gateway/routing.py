@@ -39,10 +39,14 @@ HURRIED_SECONDS = 0.2
 log = structlog.get_logger()
 
 
-def reader_of(address: Address) -> Reader:
-    """Make the reader for one Redis, for what Sentinels watch, or for a Cluster."""
+def reader_of(address: Address, patience_seconds: float = 0.0) -> Reader:
+    """Make the reader for one Redis, for what Sentinels watch, or for a Cluster.
+
+    One Redis is not given up before somebody who waits so long has his answer.
+    """
     if address.kind is Kind.ONE:
-        return NodeReader(connect_node(address, None, timeout_seconds=ROUND_TRIP_SECONDS))
+        patience = max(ROUND_TRIP_SECONDS, patience_seconds)
+        return NodeReader(connect_node(address, None, timeout_seconds=patience), patience)
     if address.kind is Kind.SENTINEL:
         return RoutedReader(address, SentinelPlaces(address, TELL_SECONDS))
     return RoutedReader(address, ClusterPlaces(address, TELL_SECONDS))

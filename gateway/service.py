@@ -52,18 +52,19 @@ class Service:
         self._keys = keys
         self._link = connect_async(config.redis, timeout_seconds=FOLLOW_TIMEOUT_SECONDS)
         self.follower = Follower(config, self._link, keys, self.counts)
+        patience = config.lookup_timeout_ms / 1000
         self._lookup = Lookup(
-            reader_of(config.redis),
+            reader_of(config.redis, patience),
             keys,
             self.counts.lookups,
-            timeout_seconds=config.lookup_timeout_ms / 1000,
+            timeout_seconds=patience,
             limit=config.lookups,
         )
         self._seats = Seats(
-            connect_async(config.redis, timeout_seconds=ROUND_TRIP_SECONDS),
+            connect_async(config.redis, timeout_seconds=max(ROUND_TRIP_SECONDS, patience)),
             keys,
             self.counts.seatings,
-            timeout_seconds=config.lookup_timeout_ms / 1000,
+            timeout_seconds=patience,
             limit=config.lookups,
         )
         self._waiting = waiting = Waiting(config.checks)
@@ -143,8 +144,9 @@ async def serve(config: Config) -> None:
     operators = Listener(admin_socket, admin.handle)
     stop, hurry = signals()
     await operators.start()
-    await service.clients.start()
     await service.follow()
+    # Not before, or one that was restarted would say for a moment that it has no epoch.
+    await service.clients.start()
     snapshot = service.follower.snapshot
     log.info(
         "serving",

@@ -5,7 +5,8 @@ import re
 from pathlib import Path
 
 from load_runs import LONGEST, QUICK, ended, rows_of, start, wait_for
-from processes import RedisServer, free_port, running_gateway
+from phones import answered_by
+from processes import RedisServer, free_port, running_gateway, wait_until
 from publishing import Workshop, image_of, plan_files
 
 
@@ -22,13 +23,18 @@ def test_a_master_sums_what_its_workers_count(
     port, counts = str(free_port(also=1)), tmp_path / "counts"
     with running_gateway(tmp_path / "gateway", server.url) as gateway:
         words = ["--master", "--master-bind-port", port, "--expect-workers", "2", "--headless"]
-        words += ["-H", gateway.url, *QUICK, "-r", "4", "-t", "5s", "--seed", "7", "--only-summary"]
+        words += ["-H", gateway.url, *QUICK, "-r", "4", "-t", "300s", "--seed", "7"]
         words += ["--report", str(tmp_path / "r.html"), "--series", str(tmp_path / "s.csv")]
-        words += ["--json-file", str(counts)]
+        words += ["--json-file", str(counts), "--only-summary"]
         with ended(start(workshop.folder, *plain, *words)) as master:
             joins = ("--worker", "--master-port", port)
             one, two = (start(Path("nowhere"), *plain, *joins) for _ in range(2))
             with ended(one), ended(two):
+                for _ in range(2):  # seconds apart: by the second, all phones are counted
+                    wait_for(master, "4 users")
+                enough = answered_by(gateway) + 200
+                wait_until(lambda: answered_by(gateway) > enough, "enough is asked")
+                master.terminate()
                 said, _ = master.communicate(timeout=LONGEST)
                 assert master.returncode == 0, said
                 assert [each.wait(LONGEST) for each in (one, two)] == [0, 0], said
@@ -53,7 +59,7 @@ def test_a_worker_that_is_lost_may_have_hidden_anything(
     plain, port = ("-m", "locust", "-f", "loadtest/locustfile.py"), str(free_port(also=1))
     with running_gateway(tmp_path / "gateway", server.url) as gateway:
         words = ("--master", "--master-bind-port", port, "--expect-workers", "2", "--headless")
-        words += ("-H", gateway.url, *QUICK, "-r", "4", "-t", "8s", "--only-summary")
+        words += ("-H", gateway.url, *QUICK, "-r", "4", "-t", "300s", "--only-summary")
         words += ("--report", str(tmp_path / "r.html"))
         joins = ("--worker", "--master-port", port, "--loglevel", "WARNING")
         with ended(start(workshop.folder, *plain, *words)) as master:
@@ -61,6 +67,8 @@ def test_a_worker_that_is_lost_may_have_hidden_anything(
             with ended(one), ended(two):
                 wait_for(master, "checks/s")
                 two.kill()
+                wait_for(master, "setting state to missing")
+                master.terminate()
                 said, _ = master.communicate(timeout=LONGEST)
             for each in (one, two):
                 assert each.stdout is not None
