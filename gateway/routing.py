@@ -39,10 +39,14 @@ HURRIED_SECONDS = 0.2
 log = structlog.get_logger()
 
 
-def reader_of(address: Address) -> Reader:
-    """Make the reader for one Redis, for what Sentinels watch, or for a Cluster."""
+def reader_of(address: Address, patience_seconds: float = ROUND_TRIP_SECONDS) -> Reader:
+    """Make the reader for one Redis, for what Sentinels watch, or for a Cluster.
+
+    One Redis that is silent is given up after `patience_seconds`; of several, others are asked.
+    """
     if address.kind is Kind.ONE:
-        return NodeReader(connect_node(address, None, timeout_seconds=ROUND_TRIP_SECONDS))
+        link = connect_node(address, None, timeout_seconds=patience_seconds)
+        return NodeReader(link, patience_seconds)
     if address.kind is Kind.SENTINEL:
         return RoutedReader(address, SentinelPlaces(address, TELL_SECONDS))
     return RoutedReader(address, ClusterPlaces(address, TELL_SECONDS))

@@ -217,7 +217,7 @@ class Seats:
     async def _ask(self, batch: list[_Entry]) -> None:
         values: Sequence[Any]
         try:
-            async with asyncio.timeout(ROUND_TRIP_SECONDS):
+            async with asyncio.timeout(max(ROUND_TRIP_SECONDS, self._timeout)):
                 values = await self._call("EVALSHA", SCRIPT_SHA1, batch)
                 again = [at for at, each in enumerate(values) if isinstance(each, NoScriptError)]
                 if again:  # the first one since this Redis started

@@ -33,6 +33,9 @@ from gateway.sums import Sums
 from gateway.waiting import Waiting, watch
 
 FOLLOW_TIMEOUT_SECONDS = 2.0
+LAST_SUMS_SECONDS = 5.0
+"""What was counted last is given up after so long: of a Redis that is silent, two time-outs."""
+
 GOODBYE_SECONDS = 1.0
 CANCEL_SECONDS = 0.1
 FULL_COLLECTION_TURNS = 1_000
@@ -51,19 +54,21 @@ class Service:
         self._config = config
         self._keys = keys
         self._link = connect_async(config.redis, timeout_seconds=FOLLOW_TIMEOUT_SECONDS)
+        longest = config.lookup_timeout_ms / 1000
+        patience = max(ROUND_TRIP_SECONDS, longest)
         self.follower = Follower(config, self._link, keys, self.counts)
         self._lookup = Lookup(
-            reader_of(config.redis),
+            reader_of(config.redis, patience),
             keys,
             self.counts.lookups,
-            timeout_seconds=config.lookup_timeout_ms / 1000,
+            timeout_seconds=longest,
             limit=config.lookups,
         )
         self._seats = Seats(
-            connect_async(config.redis, timeout_seconds=ROUND_TRIP_SECONDS),
+            connect_async(config.redis, timeout_seconds=patience),
             keys,
             self.counts.seatings,
-            timeout_seconds=config.lookup_timeout_ms / 1000,
+            timeout_seconds=longest,
             limit=config.lookups,
         )
         self._waiting = waiting = Waiting(config.checks)
@@ -113,7 +118,7 @@ class Service:
 
     async def close(self) -> None:
         """Add what was counted last, say goodbye, and let go of Redis and the disk."""
-        await self._sums.finish(GOODBYE_SECONDS)
+        await self._sums.finish(LAST_SUMS_SECONDS)
         # Again and again: a cancellation that meets a library's own time-out may get lost.
         left = set(self._tasks)
         while left:
