@@ -33,10 +33,9 @@ from gateway.sums import Sums
 from gateway.waiting import Waiting, watch
 
 FOLLOW_TIMEOUT_SECONDS = 2.0
-LAST_SUMS_SECONDS = 5.0
-"""What was counted last is given up after so long: of a Redis that is silent, two time-outs."""
+GOODBYE_SECONDS = 5.0
+"""How long Redis is asked to take the last sums, and then the goodbye: two time-outs and more."""
 
-GOODBYE_SECONDS = 1.0
 CANCEL_SECONDS = 0.1
 FULL_COLLECTION_TURNS = 1_000
 """Collections of the middle generation before a full one; 10 unless told."""
@@ -118,7 +117,7 @@ class Service:
 
     async def close(self) -> None:
         """Add what was counted last, say goodbye, and let go of Redis and the disk."""
-        await self._sums.finish(LAST_SUMS_SECONDS)
+        await self._sums.finish(GOODBYE_SECONDS)
         # Again and again: a cancellation that meets a library's own time-out may get lost.
         left = set(self._tasks)
         while left:
