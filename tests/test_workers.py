@@ -20,6 +20,7 @@ import orjson
 import pytest
 
 from epochs import APP, KEY, WORKSPACE, make_epoch, public_key
+from gateway import channel
 from gateway.keys import Keys
 from gateway.metrics import MAX_SERIES, OTHER, Metrics
 from gateway.signing import public_line
@@ -286,6 +287,23 @@ def test_workers_do_not_outlive_their_parent(server: RedisServer, tmp_path: Path
     socket.create_server((host, int(port))).close()
 
 
+def test_a_worker_whose_parent_died_before_it_started_ends(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    """It finds a question on its channel and then the end: no ghost stays on the port."""
+    with server.client() as client:
+        make_epoch(1).write(client)
+    ours, theirs = socket.socketpair()
+    with theirs, socket.create_server(("127.0.0.1", 0)) as bound:
+        with ours:
+            ours.send(channel.REPORT)
+        passed = (bound.fileno(), theirs.fileno())
+        seat = {channel.VARIABLE: f"0:{passed[0]}:{passed[1]}"}
+        code, said = run(tmp_path, server, seat, pass_fds=passed)
+    assert (code, "Traceback" in said) == (0, False), said
+    assert "the parent is gone" in said
+
+
 def test_a_worker_that_cannot_start_is_tried_again_ever_later(
     server: RedisServer, tmp_path: Path
 ) -> None:
@@ -317,14 +335,17 @@ def test_a_worker_that_cannot_start_is_tried_again_ever_later(
         assert pids(gateway)[1] == before[1]
 
 
-def run(tmp_path: Path, server: RedisServer, **environment: str) -> tuple[int, str]:
-    """Run a gateway that should not start; give its exit code and what it said."""
-    made = Gateway(tmp_path, server.url, WORKERS="2", **environment)
+def run(
+    tmp_path: Path, server: RedisServer, more: dict[str, str], pass_fds: tuple[int, ...] = ()
+) -> tuple[int, str]:
+    """Run a gateway that should end by itself; give its exit code and what it said."""
+    made = Gateway(tmp_path, server.url, WORKERS="2")
     kept = {name: text for name, text in os.environ.items() if not name.startswith("TIDEGATE_")}
     done = subprocess.run(
         [sys.executable, "-m", "gateway"],
         cwd=ROOT,
-        env=kept | made.environment,
+        env=kept | made.environment | more,
+        pass_fds=pass_fds,
         capture_output=True,
         text=True,
         timeout=120,
@@ -335,19 +356,19 @@ def run(tmp_path: Path, server: RedisServer, **environment: str) -> tuple[int, s
 
 def test_a_gateway_that_cannot_start_says_so_and_ends(server: RedisServer, tmp_path: Path) -> None:
     """Faults in settings are said once, another's port is not shared, a bad disk is exit code 4."""
-    code, said = run(tmp_path, server, WORKSPACE="")
+    code, said = run(tmp_path, server, {"TIDEGATE_WORKSPACE": ""})
     assert code == 2
     assert said == (
         "TIDEGATE_WORKSPACE: it is not set. Name the workspace to serve, for example demo.\n"
     )
     with socket.create_server(("127.0.0.1", 0), reuse_port=True) as taken:
         port = taken.getsockname()[1]
-        code, said = run(tmp_path, server, LISTEN=f"127.0.0.1:{port}")
+        code, said = run(tmp_path, server, {"TIDEGATE_LISTEN": f"127.0.0.1:{port}"})
     assert code == 2
     assert said.startswith(f"TIDEGATE_LISTEN: 127.0.0.1:{port} is in use. Choose another port")
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / "highest").write_bytes(b"nonsense")
-    code, said = run(tmp_path, server)
+    code, said = run(tmp_path, server, {})
     assert code == 4
     assert "it holds the highest epoch that was served here" in said
 
