@@ -25,8 +25,7 @@ from gateway.listener import Listener, bind
 from gateway.lookup import Lookup
 from gateway.notice import listen
 from gateway.quick import Quick
-from gateway.reader import ROUND_TRIP_SECONDS
-from gateway.routing import reader_of
+from gateway.routing import patience, reader_of
 from gateway.seats import Seats
 from gateway.server import ClientServer
 from gateway.sums import Sums
@@ -53,21 +52,20 @@ class Service:
         self._config = config
         self._keys = keys
         self._link = connect_async(config.redis, timeout_seconds=FOLLOW_TIMEOUT_SECONDS)
-        longest = config.lookup_timeout_ms / 1000
-        patience = max(ROUND_TRIP_SECONDS, longest)
         self.follower = Follower(config, self._link, keys, self.counts)
+        wait = config.lookup_timeout_ms / 1000
         self._lookup = Lookup(
-            reader_of(config.redis, patience),
+            reader_of(config.redis, wait),
             keys,
             self.counts.lookups,
-            timeout_seconds=longest,
+            timeout_seconds=wait,
             limit=config.lookups,
         )
         self._seats = Seats(
-            connect_async(config.redis, timeout_seconds=patience),
+            connect_async(config.redis, timeout_seconds=patience(config.redis, wait)),
             keys,
             self.counts.seatings,
-            timeout_seconds=longest,
+            timeout_seconds=wait,
             limit=config.lookups,
         )
         self._waiting = waiting = Waiting(config.checks)
