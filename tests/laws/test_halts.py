@@ -10,8 +10,9 @@ import json
 import os
 import threading
 import time
+import urllib.error
 import urllib.request
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -82,9 +83,11 @@ def _ask(link: http.client.HTTPConnection, path: str, body: object) -> dict[str,
 
 
 def _served(gateway: Gateway) -> int:
-    """Ask which epoch a gateway serves: the lowest of its workers'."""
-    with urllib.request.urlopen(f"{gateway.admin_url}/health/ready", timeout=30) as answer:
+    """Ask which epoch a gateway serves: the lowest of its workers'; 0 while it is unready."""
+    url = f"{gateway.admin_url}/health/ready"
+    with suppress(urllib.error.HTTPError), urllib.request.urlopen(url, timeout=30) as answer:
         return int(json.loads(answer.read())["epoch"])
+    return 0
 
 
 def test_a_bad_release_is_halted_under_way(
@@ -104,6 +107,8 @@ def test_a_bad_release_is_halted_under_way(
             for at in range(GATEWAYS)
         ]
         stack.enter_context(running_controls(tmp_path, server.url, workshop.folder, controller_key))
+        for gateway in gateways:
+            wait_until(lambda at=gateway: _served(at) == 1, "the release is served")
         crowd = Crowd(gateways)
         callers = [threading.Thread(target=crowd.arrive, args=(at,)) for at in range(CALLERS)]
         halted: list[float] = []
