@@ -10,9 +10,7 @@ import json
 import os
 import threading
 import time
-import urllib.error
-import urllib.request
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -82,14 +80,6 @@ def _ask(link: http.client.HTTPConnection, path: str, body: object) -> dict[str,
     return found
 
 
-def _served(gateway: Gateway) -> int:
-    """Ask which epoch a gateway serves: the lowest of its workers'; 0 while it is unready."""
-    url = f"{gateway.admin_url}/health/ready"
-    with suppress(urllib.error.HTTPError), urllib.request.urlopen(url, timeout=30) as answer:
-        return int(json.loads(answer.read())["epoch"])
-    return 0
-
-
 def test_a_bad_release_is_halted_under_way(
     server: RedisServer, tmp_path: Path, workshop: Workshop, controller_key: Path
 ) -> None:
@@ -108,7 +98,7 @@ def test_a_bad_release_is_halted_under_way(
         ]
         stack.enter_context(running_controls(tmp_path, server.url, workshop.folder, controller_key))
         for gateway in gateways:
-            wait_until(lambda at=gateway: _served(at) == 1, "the release is served")
+            wait_until(lambda at=gateway: at.served() == 1, "the release is served")
         crowd = Crowd(gateways)
         callers = [threading.Thread(target=crowd.arrive, args=(at,)) for at in range(CALLERS)]
         halted: list[float] = []
@@ -116,7 +106,7 @@ def test_a_bad_release_is_halted_under_way(
             for caller in callers:
                 caller.start()
             for gateway in gateways:
-                wait_until(lambda at=gateway: _served(at) == 2, "the halt is served", LIMIT_SECONDS)
+                wait_until(lambda at=gateway: at.served() == 2, "the halt is served", LIMIT_SECONDS)
                 halted.append(time.monotonic())
             time.sleep(1)
         finally:
