@@ -17,6 +17,7 @@ from stock import run_here
 from workplace import APP, Workplace
 
 AWAY, USAGE, REFUSED = 4, 2, 3
+TWO_DAYS = ("--days", "2")
 V1, V2, V3 = "1.0.0.1", "1.0.0.2", "1.0.0.3"
 PLAN = f"""\
 app: {APP}
@@ -73,8 +74,8 @@ def start_again(place: Workplace) -> None:
 
 
 def said(place: Workplace, *more: str) -> dict[str, Any]:
-    """Ask for the status as JSON."""
-    found: dict[str, Any] = json.loads(run_here(place, "status", "--json", *more))
+    """Ask for the status as JSON; of two days, as midnight may pass meanwhile."""
+    found: dict[str, Any] = json.loads(run_here(place, "status", "--json", *TWO_DAYS, *more))
     return found
 
 
@@ -122,11 +123,11 @@ def test_every_state_and_number_is_told(place: Workplace) -> None:
 
 def test_plain_lines_and_a_table_say_the_same(place: Workplace) -> None:
     """Off a terminal each line tells what it is about; on one there are tables."""
-    plain = place.run("status").out
+    plain = place.run("status", *TWO_DAYS).out
     assert f"release {APP}/stable: paused by override, {V1} to everyone; reach 0, " in plain
     assert "downloaded 20, installed 0, failed 1" in plain
     assert "gateway " in plain
-    assert f"versions of {APP} today (UTC): {V1} 400 of 410 (97.6 %); {V2} 10 of 410" in plain
+    assert f"versions of {APP} in 2 days: {V1} 400 of 410 (97.6 %); {V2} 10 of 410" in plain
     run = "import pty, sys; sys.exit(pty.spawn([sys.executable, '-m', 'compiler.cli', 'status']))"
     shown = subprocess.run(
         [sys.executable, "-c", run],

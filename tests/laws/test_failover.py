@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +22,7 @@ import pytest
 import fleets
 import processes
 from fleets import Fleet
+from gateway.errors import StoreError
 from gateway.link import connect_sync, parse_url
 from gateway.signing import public_line
 from publishing import COFFEE, KEYS, Workshop, image_of, plan_files, publisher_key
@@ -125,8 +126,7 @@ def test_a_primary_lost_under_load(fleet: Fleet, tmp_path: Path, silent: bool) -
             )
             lost_at = time.monotonic()
             lost, promoted = fleet.lose(lost_key(workshop, number), silent=silent)
-            time.sleep(0.5)
-            workshop.push(image_of(plan(101 + number), IDS))
+            processes.wait_until(lambda at=number: pushed(workshop, 101 + at), "it can be pushed")
             pushed_at = time.monotonic()
             processes.wait_until(
                 lambda wanted=number + 2, streams=streams: all(
@@ -144,6 +144,14 @@ def test_a_primary_lost_under_load(fleet: Fleet, tmp_path: Path, silent: bool) -
             else:
                 lost.start()
     link.close()
+
+
+def pushed(workshop: Workshop, check_after: int) -> bool:
+    """Push the plan; tell whether that could be done, as somebody else may just be promoted."""
+    with suppress(StoreError):
+        workshop.push(image_of(plan(check_after), IDS))
+        return True
+    return False
 
 
 def lost_key(workshop: Workshop, number: int) -> str:
