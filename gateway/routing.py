@@ -39,14 +39,19 @@ HURRIED_SECONDS = 0.2
 log = structlog.get_logger()
 
 
-def reader_of(address: Address, patience_seconds: float = 0.0) -> Reader:
+def patience(address: Address, wait_seconds: float) -> float:
+    """Say when a round trip is given up: not while checks wait, if there is no other to turn to."""
+    return max(ROUND_TRIP_SECONDS, wait_seconds if address.kind is Kind.ONE else 0.0)
+
+
+def reader_of(address: Address, wait_seconds: float = 0.0) -> Reader:
     """Make the reader for one Redis, for what Sentinels watch, or for a Cluster.
 
-    One Redis is not given up before somebody who waits so long has his answer.
+    Checks wait `wait_seconds` for it.
     """
     if address.kind is Kind.ONE:
-        patience = max(ROUND_TRIP_SECONDS, patience_seconds)
-        return NodeReader(connect_node(address, None, timeout_seconds=patience), patience)
+        seconds = patience(address, wait_seconds)
+        return NodeReader(connect_node(address, None, timeout_seconds=seconds), seconds)
     if address.kind is Kind.SENTINEL:
         return RoutedReader(address, SentinelPlaces(address, TELL_SECONDS))
     return RoutedReader(address, ClusterPlaces(address, TELL_SECONDS))

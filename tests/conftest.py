@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import Phase, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from compiler.publication.publisher_key import create_key
 from desks import desk  # noqa: F401 - a fixture
@@ -16,6 +16,9 @@ from publishing import Workshop
 # A shell lets what it runs in the background ignore Ctrl-C, and all that this starts would, too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# How long an example takes is the machine's affair: no law is about being quick.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 # For test_mutations.py, which asks only whether a law fails: not by which smallest example.
 settings.register_profile("noticing", phases=(Phase.explicit, Phase.generate))
 

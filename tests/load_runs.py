@@ -63,6 +63,18 @@ def loadtest(store: Path, *words: str, code: int) -> str:
     return said
 
 
+def rehearse(out: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run `python -m loadtest.rehearsal` to its end; it writes its files into `out`."""
+    return subprocess.run(
+        [sys.executable, "-m", "loadtest.rehearsal", *words, "--out", str(out)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+
 def rows_of(path: Path) -> list[dict[str, str]]:
     """Read a run's seconds."""
     with path.open() as file:

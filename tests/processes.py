@@ -9,6 +9,8 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -240,6 +242,13 @@ class Gateway:
             with suppress(ValueError):
                 rows.append(json.loads(line))
         return [row for row in rows if sentence in ("", row["event"])]
+
+    def served(self) -> int:
+        """Ask which epoch it serves: the lowest of its workers'; 0 while one serves none."""
+        url = f"{self.admin_url}/health/ready"
+        with suppress(urllib.error.HTTPError), urllib.request.urlopen(url, timeout=30) as answer:
+            return int(json.loads(answer.read())["epoch"])
+        return 0
 
     def terminate(self) -> None:
         """Send SIGTERM."""
