@@ -25,8 +25,7 @@ from gateway.listener import Listener, bind
 from gateway.lookup import Lookup
 from gateway.notice import listen
 from gateway.quick import Quick
-from gateway.reader import ROUND_TRIP_SECONDS
-from gateway.routing import reader_of
+from gateway.routing import patience, reader_of
 from gateway.seats import Seats
 from gateway.server import ClientServer
 from gateway.sums import Sums
@@ -52,18 +51,19 @@ class Service:
         self._keys = keys
         self._link = connect_async(config.redis, timeout_seconds=FOLLOW_TIMEOUT_SECONDS)
         self.follower = Follower(config, self._link, keys, self.counts)
+        wait = config.lookup_timeout_ms / 1000
         self._lookup = Lookup(
-            reader_of(config.redis),
+            reader_of(config.redis, wait),
             keys,
             self.counts.lookups,
-            timeout_seconds=config.lookup_timeout_ms / 1000,
+            timeout_seconds=wait,
             limit=config.lookups,
         )
         self._seats = Seats(
-            connect_async(config.redis, timeout_seconds=ROUND_TRIP_SECONDS),
+            connect_async(config.redis, timeout_seconds=patience(config.redis, wait)),
             keys,
             self.counts.seatings,
-            timeout_seconds=config.lookup_timeout_ms / 1000,
+            timeout_seconds=wait,
             limit=config.lookups,
         )
         self._waiting = waiting = Waiting(config.checks)

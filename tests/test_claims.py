@@ -43,7 +43,7 @@ def redis(server: RedisServer) -> Any:
 @asynccontextmanager
 async def adding(url: str, told: Claims) -> AsyncIterator[Guarding]:
     """Connect a process's claims to Redis, as sums.py does."""
-    link = connect_async(parse_url(url), timeout_seconds=2, once=True)
+    link = connect_async(parse_url(url), timeout_seconds=20, once=True)
     sums = Sums(link, KEYS, Metrics())
     try:
         yield Guarding(sums._send, KEYS, told)

@@ -65,7 +65,7 @@ def settings(server: RedisServer, folder: Path, **variables: str) -> Config:
 @asynccontextmanager
 async def follower(config: Config) -> AsyncIterator[Follower]:
     """Start a follower, polled only when a test says so."""
-    link = connect_async(config.redis, timeout_seconds=2.0)
+    link = connect_async(config.redis, timeout_seconds=20)
     made = Follower(config, link, KEYS, Metrics())
     await made.start()
     try:
