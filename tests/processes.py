@@ -26,6 +26,12 @@ from gateway.link import RedisFault, connect_sync, parse_url
 
 ROOT = Path(__file__).parent.parent
 START_SECONDS = 30.0
+SILENT_MS = 20_000
+"""A node of a Cluster that is silent for so long is taken for dead: none that is only starved."""
+
+FAILOVER_MS = 2_000
+"""The same where replicas are to follow."""
+
 PATIENT_SECONDS = 20
 """How long a test's own client of Redis waits: a server may be starved, and is still there."""
 
@@ -107,7 +113,7 @@ class RedisServer:
         command += ["--save", "", "--appendonly", "yes" if appendonly else "no"]
         command += ["--dir", str(self.folder)]
         if self.cluster:
-            command += ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"]
+            command += ["--cluster-enabled", "yes", "--cluster-node-timeout", str(SILENT_MS)]
         command += self.arguments
         with (self.folder / "redis.log").open("ab") as output:
             self._process = subprocess.Popen(command, stdout=output, stderr=output)
@@ -152,9 +158,11 @@ def redis_server(folder: Path) -> Iterator[RedisServer]:
 
 
 @contextmanager
-def redis_cluster(folder: Path, nodes: int = 3) -> Iterator[str]:
+def redis_cluster(folder: Path, nodes: int = 3, arguments: Sequence[str] = ()) -> Iterator[str]:
     """Run a Cluster of masters; give its URL for the gateway and the commands."""
-    servers = [RedisServer(folder / str(at), cluster=True) for at in range(nodes)]
+    servers = [
+        RedisServer(folder / str(at), cluster=True, arguments=arguments) for at in range(nodes)
+    ]
     clients: list[redis.Redis] = []
     try:
         for server in servers:
@@ -181,9 +189,13 @@ def redis_cluster(folder: Path, nodes: int = 3) -> Iterator[str]:
 @contextmanager
 def replicated_cluster(folder: Path, masters: int = 3) -> Iterator[tuple[str, list[RedisServer]]]:
     """Run a Cluster of masters, each with a replica; give its URL, and all its servers."""
-    with redis_cluster(folder / "masters", masters) as url:
+    timing = ("--cluster-node-timeout", str(FAILOVER_MS))
+    with redis_cluster(folder / "masters", masters, timing) as url:
         ports = [int(place.rpartition(":")[2]) for place in url.split("://")[1].split(",")]
-        replicas = [RedisServer(folder / f"replica{at}", cluster=True) for at in range(masters)]
+        replicas = [
+            RedisServer(folder / f"replica{at}", cluster=True, arguments=timing)
+            for at in range(masters)
+        ]
         clients = [redis.Redis(port=port, socket_timeout=PATIENT_SECONDS) for port in ports]
         try:
             for replica in replicas:
