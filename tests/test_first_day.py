@@ -93,7 +93,7 @@ def test_the_readme_works_as_written(tmp_path: Path) -> None:
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=300,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         assert '"epoch":1' in done.stdout
@@ -124,7 +124,7 @@ def test_nothing_is_left_running(tmp_path: Path, asked: signal.Signals) -> None:
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=300,
         )
         assert second.returncode == 3
         assert f"{environment['TIDEGATE_LISTEN']} cannot be used" in second.stderr
