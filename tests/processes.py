@@ -141,6 +141,8 @@ class RedisServer:
             self.kill()
 
     def _answers(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, (self.folder / "redis.log").read_text()
         with self.client() as client, suppress(redis.RedisError, OSError):
             return bool(client.ping())
         return False

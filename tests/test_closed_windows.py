@@ -70,9 +70,10 @@ def test_the_script_tells_of_closed_windows_only(workshop: Workshop) -> None:
 
 
 async def test_a_full_window_is_asked_for_once_a_set(
-    workshop: Workshop, server: RedisServer
+    workshop: Workshop, server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Strangers and those seated through another gateway are told apart without a look at Redis."""
+    monkeypatch.setattr("gateway.closed_windows.CLOSED_SECONDS", 3_600.0)
     push(workshop, plan_files(300))
     crowd(workshop, EARLY)
     counts = Seatings()
