@@ -92,7 +92,7 @@ def shop(server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Workp
     ben = {"TIDEGATE_KEY": str(keys / "ben.pem")}
     place.run("pause", "coffee", "r1", "-m", "crashes on Android 12", **ben)  # 2
     place.run("resume", "coffee", "r1", "-m", "was the phone", **ben)  # 3
-    link: Any = connect_sync(parse_url(server.url), timeout_seconds=5)
+    link: Any = connect_sync(parse_url(server.url), timeout_seconds=20)
     store = open_store(str(folder / "store"))
     duty = Duty(WORKSPACE, store, link, load_key(keys / "controller.pem", None))
     controller = Controller(duty, Counts(), lambda: True)

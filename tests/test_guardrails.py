@@ -124,13 +124,14 @@ def test_a_bad_release_is_halted(
         ]
         note = live.epoch["note"]
         assert re.fullmatch(r"halted: \d+ of 2\d\d \(\d\.\d %\) failed within 30 min", note)
-        assert control.metric("tidegate_control_halts_total") == 1
+        halts = "tidegate_control_halts_total"
+        wait_until(lambda: control.metric(halts) == 1, "the halt is counted")
         assert report(fleet[0], {"late": "failed"}) == 1  # it is paused, and still counted
         workshop.push(image_of(guarded()), onto=live, now=int(time.time()))  # it is resumed
         wait_until(lambda: epoch_of(fleet[0]) == 3, "resumed")
         time.sleep(2.5)
         assert workshop.live().number == 3
-        assert control.metric("tidegate_control_halts_total") == 1
+        assert control.metric(halts) == 1
 
 
 def test_everyone_is_alarmed_about_and_not_halted(
@@ -149,11 +150,12 @@ def test_everyone_is_alarmed_about_and_not_halted(
         ((name, text),) = link.hgetall(KEYS.alarm).items()
         assert name.decode() == f"{COFFEE}/r2"
         assert "failed within 30 min" in json.loads(text)["why"]
-        assert control.metric("tidegate_control_alarms") == 1
-        assert len(control.events("alarm")) == 1
+        wait_until(lambda: control.metric("tidegate_control_alarms") == 1, "it is counted")
+        assert len(wait_until(lambda: control.events("alarm"), "it is logged")) == 1
         report(gateway, dict.fromkeys(good[200:], "installed"))
         wait_until(lambda: not link.exists(KEYS.alarm), "the alarm is over")
-        assert [row["release"] for row in control.events("alarm over")] == [f"{COFFEE}/r2"]
+        (over,) = wait_until(lambda: control.events("alarm over"), "that is logged")
+        assert over["release"] == f"{COFFEE}/r2"
         assert workshop.live().number == 1
 
 
