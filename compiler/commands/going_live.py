@@ -1,7 +1,7 @@
 """What every publishing command does in the end: publish, say what came of it, wait."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -46,13 +46,15 @@ def publish_and_wait(
     key: str,
     wait: float,
     told: str = "",
+    became: Sequence[str] = (),
     tell: Callable[[str], None] = say,
     **options: Any,
 ) -> None:
     """Publish an image, say what came of it, and wait until every gateway serves it.
 
-    `told` says what it changes; `tell` says the result; `options` are those of `publish`. Exits
-    with NOT_YET_EVERYWHERE when a gateway lags behind.
+    `told` says what it changes, and `became`, a line each, what of the overrides, once that is
+    done; `tell` says the result; `options` are those of `publish`. Exits with NOT_YET_EVERYWHERE
+    when a gateway lags behind.
     """
     publisher = open_key(key)
     with progress() as show:
@@ -76,6 +78,8 @@ def publish_and_wait(
             f"store, {counted(published.blobs, 'blob')} and "
             f"{counted(published.buckets, 'bucket')} to Redis."
         )
+    for line in became:
+        note(line)
     for window in lost(session.mirror, image.tree["windows"]):
         app, release = split_name(window)
         note(
