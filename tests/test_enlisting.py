@@ -136,6 +136,22 @@ def test_a_push_keeps_ids_and_the_plan_ends_them(listed: Desk) -> None:
     assert (wins(listed, "q-9"), wins(listed, "s-1")) == (None, "staffed")
 
 
+def test_a_refused_push_says_nothing_of_overrides(listed: Desk) -> None:
+    """What became of them is printed once it has become so, and not of a push that is refused."""
+    listed.run("allowlist", "remove", "qa", "q-1")
+    listed.run("allowlist", "add", "qa", "q-8")
+    (listed.folder / "lists/qa.csv").write_text("name,id\nbob,q-2\n")
+    refused = listed.push(APP, code=REFUSED).err
+    assert "would shrink from 2 to 1 ids" in refused
+    assert "laid over" not in refused
+    assert "kept from before" not in refused
+    assert listed.laid() == [("member", "q-1", "false"), ("member", "q-8", "true")]
+    pushed = listed.push(APP, "--allow-shrink").err
+    assert "no longer laid over: qa/q-1 is not on the list; the plan says the same now" in pushed
+    assert "kept from before: qa/q-8 is on the list" in pushed
+    assert listed.laid() == [("member", "q-8", "true")]
+
+
 def test_pull_writes_ids_into_the_lists_files(listed: Desk) -> None:
     """Other columns and the order stay, `--force` is not needed, and a push ends them."""
     listed.run("allowlist", "add", "qa", "q-9")

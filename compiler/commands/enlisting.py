@@ -12,10 +12,10 @@ from typing import Any
 import typer
 
 from compiler.amendments import MOST_IDS, laid_ids
-from compiler.carried_plan import plan_digests, read_plan
+from compiler.carried_plan import read_plan
 from compiler.commands.console import counted, note, say, say_json
 from compiler.commands.given_ids import Column, From, Ids, Name, Shrink, given_ids
-from compiler.commands.going_live import Note, Wait, publish_and_wait
+from compiler.commands.going_live import Note, Wait, publish_on_top
 from compiler.commands.session import (
     DEFAULT_REDIS,
     AsJson,
@@ -26,6 +26,7 @@ from compiler.commands.session import (
     WorkspaceName,
     open_session,
 )
+from compiler.image import Image
 from compiler.lists.allowlist import ListIds, ids_from_text
 from compiler.lists.amendment import Amended, add_ids, remove_ids
 from compiler.lists.stored_list import (
@@ -35,16 +36,14 @@ from compiler.lists.stored_list import (
     check_amendment,
     read_stored_list,
 )
-from compiler.plan import ListSource
+from compiler.plan import ListSource, Plan
 from compiler.publication.enlisting import Enlisted, Enlistment, enlist
-from compiler.publication.epoch import Publication, described, read_epoch
+from compiler.publication.epoch import Publication, Reader, described, read_epoch
 from compiler.publication.live import stored_pointer
-from compiler.publication.publisher import LostRaceError
 from compiler.refusal import Refused
 from compiler.storage.store import Store, open_store
 from gateway.pointer import decode_pointer
 
-_TRIES = 10
 LATER = "It takes effect with the next push."
 _SHOWN = 3
 
@@ -185,14 +184,10 @@ def _at_once(
     Raises Refused when who was faster has changed one of these ids to something else.
     """
     before: Enlisted | None = None
-    options = options | {"note": options["note"] or _said(wish)}
-    for _ in range(_TRIES):
-        blobs = dict(session.store.get_blobs(plan_digests(live.tree, ())))
+    counts = (0, 0)
 
-        def blob(digest: bytes, known: dict[bytes, bytes] = blobs) -> bytes:
-            return known.get(digest) or session.store.get_blob(digest)
-
-        plan = read_plan(live.tree, blob, ())
+    def relay(live: Publication, plan: Plan, blob: Reader) -> tuple[Image | None, str]:
+        nonlocal before, counts
         if wish.name not in {
             *laid_ids(live.tree["overrides"]),
             *(each.name for each in plan.lists),
@@ -205,31 +200,14 @@ def _at_once(
                     f"{described(live.epoch)} has changed {wish.name}/{text} meanwhile: it is "
                     f"{'' if there else 'not '}on the list. Nothing of yours is published."
                 )
+        before = found
         changed = found.changed(on=wish.on)
         counts = changed, len(wish.ids) - changed
-        told = f"{wish.name}: {_counted(counts, on=wish.on)}"
-        if found.image is None:
-            tell(f"{told}: that is so already in {described(live.epoch)}.")
-            return counts
-        try:
-            publish_and_wait(
-                session,
-                found.image,
-                told=told,
-                tell=tell,
-                commit=live.epoch["commit"],
-                force=True,
-                onto=live,
-                **options,
-            )
-        except LostRaceError as lost:
-            if lost.winner is None:
-                raise
-            note(f"{described(lost.winner.epoch)} was faster; once more, on top of it.")
-            live, before = lost.winner, found
-        else:
-            return counts
-    raise Refused("Others publish all the time; nothing of yours is published. Run it again.")
+        return found.image, f"{wish.name}: {_counted(counts, on=wish.on)}"
+
+    options = options | {"note": options["note"] or _said(wish)}
+    publish_on_top(session, live, (), relay, tell=tell, **options)
+    return counts
 
 
 def _said(wish: Enlistment) -> str:

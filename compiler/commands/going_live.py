@@ -1,17 +1,21 @@
 """What every publishing command does in the end: publish, say what came of it, wait."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from typing import Annotated, Any
 
 import typer
 
+from compiler.carried_plan import plan_digests, read_plan
 from compiler.commands.console import counted, note, progress, say
 from compiler.commands.session import Session, open_key
 from compiler.image import Image
+from compiler.plan import Plan
+from compiler.publication.epoch import Publication, Reader, described
 from compiler.publication.gateways import Served, wait_for_gateways
-from compiler.publication.publisher import publish
+from compiler.publication.publisher import LostRaceError, publish
 from compiler.publication.windows import lost
+from compiler.refusal import Refused
 from compiler.windows import split_name
 
 NOT_YET_EVERYWHERE = 5
@@ -19,6 +23,13 @@ REASONS = 20
 """Gateways that are told of one by one."""
 
 _NOTE_CHARS = 1000
+_TRIES = 10
+
+Relay = Callable[[Publication, Plan, Reader], tuple[Image | None, str]]
+"""Makes an image out of the live epoch, its plan as it is written, and what reads its blobs.
+
+It gives None where the live epoch says the same already, and the words that say what holds then.
+"""
 
 
 def _one_line(text: str) -> str:
@@ -46,13 +57,15 @@ def publish_and_wait(
     key: str,
     wait: float,
     told: str = "",
+    became: Sequence[str] = (),
     tell: Callable[[str], None] = say,
     **options: Any,
 ) -> None:
     """Publish an image, say what came of it, and wait until every gateway serves it.
 
-    `told` says what it changes; `tell` says the result; `options` are those of `publish`. Exits
-    with NOT_YET_EVERYWHERE when a gateway lags behind.
+    `told` says what it changes, and `became`, a line each, what of the overrides, once that is
+    done; `tell` says the result; `options` are those of `publish`. Exits with NOT_YET_EVERYWHERE
+    when a gateway lags behind.
     """
     publisher = open_key(key)
     with progress() as show:
@@ -76,6 +89,8 @@ def publish_and_wait(
             f"store, {counted(published.blobs, 'blob')} and "
             f"{counted(published.buckets, 'bucket')} to Redis."
         )
+    for line in became:
+        note(line)
     for window in lost(session.mirror, image.tree["windows"]):
         app, release = split_name(window)
         note(
@@ -90,6 +105,43 @@ def publish_and_wait(
         for name, why in zip(served.laggards[:REASONS], served.reasons, strict=False):
             note(f"{name}: {why or 'it does not say why; look into its log'}")
         raise typer.Exit(NOT_YET_EVERYWHERE)
+
+
+def publish_on_top(
+    session: Session,
+    live: Publication,
+    apps: Collection[str],
+    relay: Relay,
+    *,
+    tell: Callable[[str], None] = say,
+    **options: Any,
+) -> None:
+    """Publish what `relay` makes of the live epoch, or of the next one if somebody was faster.
+
+    The plan is read with these apps alone; `options` are those of `publish_and_wait`. Raises
+    Refused when others are faster all the time, and what `relay` raises.
+    """
+    for _ in range(_TRIES):
+        blobs = dict(session.store.get_blobs(plan_digests(live.tree, apps)))
+
+        def blob(digest: bytes, known: dict[bytes, bytes] = blobs) -> bytes:
+            return known.get(digest) or session.store.get_blob(digest)
+
+        image, told = relay(live, read_plan(live.tree, blob, apps), blob)
+        if image is None:
+            tell(f"{told}: that is so already in {described(live.epoch)}.")
+            return
+        options |= {"commit": live.epoch["commit"], "force": True, "onto": live}
+        try:
+            publish_and_wait(session, image, told=told, tell=tell, **options)
+        except LostRaceError as race:
+            if race.winner is None:
+                raise
+            note(f"{described(race.winner.epoch)} was faster; once more, on top of it.")
+            live = race.winner
+        else:
+            return
+    raise Refused("Others publish all the time; nothing of yours is published. Run it again.")
 
 
 def _quietly(tell: Callable[[str], None]) -> Callable[[Served], None]:

@@ -6,9 +6,8 @@ from typing import Annotated
 
 import typer
 
-from compiler.carried_plan import plan_digests, read_plan
-from compiler.commands.console import confirm, note, say
-from compiler.commands.going_live import Note, Wait, publish_and_wait
+from compiler.commands.console import confirm, say
+from compiler.commands.going_live import Note, Wait, publish_on_top
 from compiler.commands.naming import (
     app_id,
     refuse_unknown_release,
@@ -25,6 +24,7 @@ from compiler.commands.session import (
     Yes,
     open_session,
 )
+from compiler.image import Image
 from compiler.language.schema import MOST_CHECK_AFTER
 from compiler.language.shapes import RefusalError
 from compiler.language.words import PERCENT
@@ -38,14 +38,12 @@ from compiler.publication.emergency import (
     same_version,
     standing,
 )
-from compiler.publication.epoch import Publication, described
-from compiler.publication.publisher import LostRaceError
+from compiler.publication.epoch import Publication, Reader, described
 from compiler.publication.stranding import strandings
 from compiler.publication.windows import settle
 from compiler.refusal import Refused
 from gateway.version import parse_version
 
-_TRIES = 10
 _PLAN = "plan"
 _OF_NO_APP = (What.CHECK_AFTER, *SWITCHED)
 REFUSED = 3
@@ -204,16 +202,12 @@ def lay(
     gone = any(each["app"] == wish.app for each in live.tree["overrides"])
     if wish.what not in _OF_NO_APP and not gone:
         wish = replace(wish, app=app_id(live.tree["apps"], wish.app))
+    apps = [wish.app] if wish.app in live.tree["apps"] else []
     before: Standing | None = None
     agreed: set[str] = set()
-    apps = [wish.app] if wish.app in live.tree["apps"] else []
-    for _ in range(_TRIES):
-        blobs = dict(session.store.get_blobs(plan_digests(live.tree, apps)))
 
-        def blob(digest: bytes, known: dict[bytes, bytes] = blobs) -> bytes:
-            return known.get(digest) or session.store.get_blob(digest)
-
-        plan = read_plan(live.tree, blob, apps)
+    def relay(live: Publication, plan: Plan, blob: Reader) -> tuple[Image | None, str]:
+        nonlocal wish, before
         wish = replace(wish, name=_name(plan, wish))
         stands = standing(live, plan, wish)
         _refuse_unknown(plan, wish, stands)
@@ -222,34 +216,17 @@ def lay(
                 f"{described(live.epoch)} has changed it meanwhile: it "
                 f"{in_words(wish.what, stands.value)}. Nothing of yours is published."
             )
+        before = stands
         image = fulfil(live, plan, blob, wish)
         if image is None:
             # It may have been published by a command that was killed before the records of time
             # windows followed.
             settle(session.mirror, session.store.get_blob, [live])
-            say(f"{outcome(wish, stands.own)}: that is so already in {described(live.epoch)}.")
-            return
-        _agree(live, plan, wish, agreed, yes=yes)
-        try:
-            publish_and_wait(
-                session,
-                image,
-                told=outcome(wish, stands.own),
-                key=key,
-                wait=wait,
-                note=message or said,
-                commit=live.epoch["commit"],
-                force=True,
-                onto=live,
-            )
-        except LostRaceError as lost:
-            if lost.winner is None:
-                raise
-            note(f"{described(lost.winner.epoch)} was faster; once more, on top of it.")
-            live, before = lost.winner, stands
         else:
-            return
-    raise Refused("Others publish all the time; nothing of yours is published. Run it again.")
+            _agree(live, plan, wish, agreed, yes=yes)
+        return image, outcome(wish, stands.own)
+
+    publish_on_top(session, live, apps, relay, key=key, wait=wait, note=message or said)
 
 
 def _name(plan: Plan, wish: Wish) -> str:

@@ -139,7 +139,7 @@ def publish_under_overrides(
     force: bool,
     **options: Any,
 ) -> None:
-    """Publish a compiled plan under the live epoch's overrides; say what became of each.
+    """Publish a compiled plan under the live epoch's overrides; then say what became of each.
 
     Once more if somebody has laid or lifted one meanwhile, or frozen a window. `frozen` has the
     seats of frozen windows for an image that was compiled without them. `options` are those of
@@ -154,12 +154,11 @@ def publish_under_overrides(
             raise Refused("Somebody has just overridden what you take from the plan. Push again.")
         if carried.settlement.contested:
             raise Refused(contest(carried.settlement.contested))
-        for line in carried.lines:
-            note(line)
         try:
             publish_and_wait(
                 session,
                 carried.image,
+                became=carried.lines,
                 checkout=checkout,
                 base=base,
                 force=force,
