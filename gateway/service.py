@@ -145,8 +145,9 @@ async def serve(config: Config) -> None:
     operators = Listener(admin_socket, admin.handle)
     stop, hurry = signals()
     await operators.start()
-    await service.clients.start()
     await service.follow()
+    # Not before, or one that was restarted would say for a moment that it has no epoch.
+    await service.clients.start()
     snapshot = service.follower.snapshot
     log.info(
         "serving",
