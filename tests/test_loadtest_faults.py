@@ -15,7 +15,7 @@ import pytest
 
 import crowds
 from compiler.refusal import Refused
-from load_runs import ended, start
+from load_runs import ended, start, wait_for
 from loadtest.levels import UNJUDGED
 from loadtest.referee import Outcome
 from loadtest.rules import Rules
@@ -111,6 +111,7 @@ def test_what_is_no_answer_is_counted_as_failed_each_time(
         words = ("-u", "4", "--street", "100", "--hurry", "300", "--sample", "0", "-t", "300s")
         words += ("--p99-ms", "20000", "--report", str(tmp_path / "r.html"))
         with ended(start(workshop.folder, "-m", "loadtest", url, *words)) as run:
+            wait_for(run, "users spawned")
             wait_until(lambda: Liar.faults > 3 * len(FAULTS), "each fault has come three times")
             run.terminate()
             said, _ = run.communicate(timeout=60)

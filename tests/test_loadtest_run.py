@@ -41,7 +41,8 @@ def seated(workshop: Workshop) -> int:
 
 
 def end_when(run: subprocess.Popen[str], holds: Callable[[], Any], what: str) -> str:
-    """Let a load test go on until something holds, then end it; give what it says."""
+    """Let a load test go on until something holds, then end it; give what it says then."""
+    wait_for(run, "users spawned")  # Locust itself may take long to start
     wait_until(lambda: run.poll() is not None or holds(), what)
     run.terminate()
     said, _ = run.communicate(timeout=LONGEST)
@@ -69,7 +70,7 @@ def test_a_run_with_a_push_in_its_midst_is_right_and_leaves_no_trace(
         words += ["--marks", str(marks), "--shape", "storm", "--wake-seconds", "1"]
         run = start(workshop.folder, "-m", "compiler.cli", "loadtest", gateway.url, *QUICK, *words)
         with ended(run) as process:
-            wait_until(answers_of(gateway, 50), "epoch 1 is seen")
+            wait_until(answers_of(gateway, 50), "epoch 1 is seen", LONGEST)
             time.sleep(1)  # epoch 2 is seen in a second of its own
             windows.push(workshop, windows.plan_files(60))
             marks.write_text(json.dumps({"at": time.time(), "text": "something broke"}) + "\n")
