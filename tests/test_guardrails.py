@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from compiler.control.controller import Controller, Workplace
 from compiler.control.counts import Counts
 from compiler.control.guardrail import (
     Guard,
@@ -20,6 +19,8 @@ from compiler.control.guardrail import (
     reaches_everyone,
 )
 from compiler.control.lease import LeaseLostError
+from compiler.control.watch import Watch
+from compiler.control.workplace import Workplace
 from compiler.plan import Audience, Halt, Step
 from compiler.refusal import Refused
 from controllers import epoch_of, guarded, offered, report, running_controls
@@ -159,10 +160,10 @@ def test_everyone_is_alarmed_about_and_not_halted(
         assert workshop.live().number == 1
 
 
-def controller(workshop: Workshop, may_act: Callable[[], bool]) -> Controller:
+def controller(workshop: Workshop, may_act: Callable[[], bool]) -> Watch:
     """Make a controller in this process."""
     place = Workplace(WORKSPACE, workshop.store, workshop.link, publisher_key("controller"))
-    return Controller(place, Counts(), may_act)
+    return Watch(place, Counts(), may_act)
 
 
 def fail(link: Any, subjects: int, *, minutes_ago: int = 0) -> None:

@@ -15,10 +15,11 @@ import pytest
 import redis
 
 import processes
-from compiler.control.controller import Controller
-from compiler.control.controller import Workplace as Duty
 from compiler.control.counts import Counts
 from compiler.control.lease import Lease, LeaseLostError
+from compiler.control.upkeep import Upkeep
+from compiler.control.watch import Watch
+from compiler.control.workplace import Workplace as Duty
 from compiler.publication.collection import collect
 from compiler.publication.restore import restore
 from gateway.keys import Keys
@@ -96,12 +97,13 @@ def oversee(workshop: Workshop, place: Workplace) -> None:
         place.report("failed", release, **who)
     key = publisher_key("controller")
     where = Duty(WORKSPACE, workshop.store, workshop.link, key)
-    controller = Controller(where, Counts(), lease.held)
+    works = [kind(where, Counts(), lease.held) for kind in (Upkeep, Watch)]
 
     def halted() -> bool:
         lease.keep()
         with suppress(LeaseLostError):  # a turn that took too long; the next one goes on
-            controller.turn()
+            for work in works:
+                work.turn()
         return workshop.live().epoch["note"].startswith("halted") and workshop.mirror.alarms() != {}
 
     processes.wait_until(halted, "it is halted")
