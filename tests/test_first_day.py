@@ -52,7 +52,7 @@ def _up(folder: Path, environment: dict[str, str]) -> Iterator[subprocess.Popen[
         wait_until(
             lambda: output.read_text().endswith(LAST_WORDS) or process.poll() is not None,
             "it serves, and has said what to type next",
-            60,
+            120,
         )
         assert process.poll() is None, output.read_text()
         yield process
