@@ -189,14 +189,17 @@ def test_a_small_run_measures_and_finds_no_wrong_answer() -> None:
     """Tidegate and the obvious gateway give the same bytes; the figures come as JSON, too."""
     chosen = (rows.OBVIOUS_LISTS, rows.STRANGER, rows.FIRST)
     only = [word for name in chosen for word in ("--only", name)]
-    command = [sys.executable, "-m", "loadtest.bench", "--rounds", "1", "--seconds", "1"]
-    done = subprocess.run(
-        [*command, "--ids", str(IDS), "--json", "-", *only],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = [sys.executable, "-m", "loadtest.bench", "--rounds", "1", "--json", "-"]
+    for seconds in ("1", "5", "20"):  # a second may be over before a starved server says a word
+        done = subprocess.run(
+            [*command, "--ids", str(IDS), "--seconds", seconds, *only],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if "wrk got no answer" not in done.stderr:
+            break
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert {row["row"]: row["wrong"] for row in said["rows"]} == dict.fromkeys(chosen, 0)
