@@ -135,7 +135,7 @@ async def test_a_confirmed_id_is_remembered_while_its_bucket_is_the_same() -> No
     assert await lookup.members(Buckets(b"and others", "xyz"), (5,)) == {5: ~0}
     assert await lookup.members(Buckets(), (5,)) == {5: ~3}
     fake.fault = None
-    lookup._breaker.succeeded()
+    lookup._trips._breaker.succeeded()
     assert await lookup.members(Buckets(), (5,)) == {5: 3}
 
 
@@ -208,7 +208,7 @@ async def test_one_stall_is_one_failure() -> None:
         tasks.append(asyncio.create_task(lookup.members(Buckets(), (at,))))
         await asyncio.sleep(0.002)
     await asyncio.gather(*tasks)
-    assert lookup._breaker._failures == 1
+    assert lookup._trips._breaker._failures == 1
     await lookup.close()
 
 
