@@ -14,7 +14,7 @@ from gateway.link import NodeLink
 from gateway.resp import BrokenReplyError, mget, read_head, read_values
 
 ROUND_TRIP_SECONDS = 1.0
-"""When a round trip is given up; the checks that asked have long been answered."""
+"""When a round trip is given up, unless checks are told to wait longer."""
 
 LOST = "the connection to Redis is lost"
 
@@ -54,7 +54,7 @@ class Trip(Protocol):
 class Reader(Protocol):
     """Reads the keys of round trips; each is sooner or later taken whole, or failed.
 
-    Failed late: after ROUND_TRIP_SECONDS, or twice that when it is asked again.
+    Failed late: after the reader's patience, or twice that when it is asked again.
     """
 
     def fetch(self, trip: Trip) -> None:
@@ -69,10 +69,10 @@ class Reader(Protocol):
 class NodeReader:
     """One connection, made when it is needed; it is the protocol of its own transport."""
 
-    def __init__(self, link: NodeLink, patience_seconds: float = 0.0) -> None:
-        """Give a silent Redis up after `patience_seconds`, else after ROUND_TRIP_SECONDS."""
+    def __init__(self, link: NodeLink, patience_seconds: float) -> None:
+        """Give a silent Redis up after `patience_seconds`."""
         self._link = link
-        self._patience = patience_seconds or ROUND_TRIP_SECONDS
+        self._patience = patience_seconds
         self._under_way: deque[Trip] = deque()
         self._begun = False  # the answer to the first one: its head has come
         self._kept = b""

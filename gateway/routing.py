@@ -39,10 +39,19 @@ HURRIED_SECONDS = 0.2
 log = structlog.get_logger()
 
 
-def reader_of(address: Address) -> Reader:
-    """Make the reader for one Redis, for what Sentinels watch, or for a Cluster."""
+def patience(address: Address, wait_seconds: float) -> float:
+    """Say when a round trip is given up: not while checks wait, if there is no other to turn to."""
+    return max(ROUND_TRIP_SECONDS, wait_seconds if address.kind is Kind.ONE else 0.0)
+
+
+def reader_of(address: Address, wait_seconds: float = 0.0) -> Reader:
+    """Make the reader for one Redis, for what Sentinels watch, or for a Cluster.
+
+    Checks wait `wait_seconds` for it.
+    """
     if address.kind is Kind.ONE:
-        return NodeReader(connect_node(address, None, timeout_seconds=ROUND_TRIP_SECONDS))
+        seconds = patience(address, wait_seconds)
+        return NodeReader(connect_node(address, None, timeout_seconds=seconds), seconds)
     if address.kind is Kind.SENTINEL:
         return RoutedReader(address, SentinelPlaces(address, TELL_SECONDS))
     return RoutedReader(address, ClusterPlaces(address, TELL_SECONDS))

@@ -104,6 +104,7 @@ class Seats:
         self._keys = keys
         self._counts = counts
         self._limit = limit
+        self._patience = max(ROUND_TRIP_SECONDS, timeout_seconds)
         self._trips = RoundTrips(
             self._begin, self._give, counts, timeout_seconds, BATCH, ROUND_TRIPS, FAILING, WORKING
         )
@@ -179,7 +180,7 @@ class Seats:
     async def _ask(self, batch: list[_Asked]) -> None:
         values: Sequence[Any]
         try:
-            async with asyncio.timeout(ROUND_TRIP_SECONDS):
+            async with asyncio.timeout(self._patience):
                 values = await self._call("EVALSHA", SCRIPT_SHA1, batch)
                 again = [at for at, each in enumerate(values) if isinstance(each, NoScriptError)]
                 if again:  # the first one since this Redis started

@@ -25,15 +25,16 @@ from gateway.listener import Listener, bind
 from gateway.lookup import Lookup
 from gateway.notice import listen
 from gateway.quick import Quick
-from gateway.reader import ROUND_TRIP_SECONDS
-from gateway.routing import reader_of
+from gateway.routing import patience, reader_of
 from gateway.seats import Seats
 from gateway.server import ClientServer
 from gateway.sums import Sums
 from gateway.waiting import Waiting, watch
 
 FOLLOW_TIMEOUT_SECONDS = 2.0
-GOODBYE_SECONDS = 1.0
+GOODBYE_SECONDS = 5.0
+"""How long Redis is asked to take the last sums, and then the goodbye: two time-outs and more."""
+
 CANCEL_SECONDS = 0.1
 FULL_COLLECTION_TURNS = 1_000
 """Collections of the middle generation before a full one; 10 unless told."""
@@ -52,18 +53,19 @@ class Service:
         self._keys = keys
         self._link = connect_async(config.redis, timeout_seconds=FOLLOW_TIMEOUT_SECONDS)
         self.follower = Follower(config, self._link, keys, self.counts)
+        wait = config.lookup_timeout_ms / 1000
         self._lookup = Lookup(
-            reader_of(config.redis),
+            reader_of(config.redis, wait),
             keys,
             self.counts.lookups,
-            timeout_seconds=config.lookup_timeout_ms / 1000,
+            timeout_seconds=wait,
             limit=config.lookups,
         )
         self._seats = Seats(
-            connect_async(config.redis, timeout_seconds=ROUND_TRIP_SECONDS),
+            connect_async(config.redis, timeout_seconds=patience(config.redis, wait)),
             keys,
             self.counts.seatings,
-            timeout_seconds=config.lookup_timeout_ms / 1000,
+            timeout_seconds=wait,
             limit=config.lookups,
         )
         self._waiting = waiting = Waiting(config.checks)
@@ -143,8 +145,9 @@ async def serve(config: Config) -> None:
     operators = Listener(admin_socket, admin.handle)
     stop, hurry = signals()
     await operators.start()
-    await service.clients.start()
     await service.follow()
+    # Not before, or one that was restarted would say for a moment that it has no epoch.
+    await service.clients.start()
     snapshot = service.follower.snapshot
     log.info(
         "serving",

@@ -126,9 +126,12 @@ class Sums:
 
     async def finish(self, seconds: float) -> None:
         """Add what is left, within so many seconds; `run` must be under way."""
+        failures = self._metrics.sum_failures
         self._over.set()
         with suppress(TimeoutError):
             await asyncio.wait_for(self._ended.wait(), seconds)
+        if not self._ended.is_set() or self._metrics.sum_failures > failures:
+            log.warning("Redis did not take what was counted last")
 
     async def close(self) -> None:
         """Let go of Redis."""

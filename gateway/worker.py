@@ -45,7 +45,9 @@ class Parent:
         self._obeying = asyncio.create_task(self._obey(reader))
 
     def report(self) -> None:
-        """Say how it goes."""
+        """Say how it goes; to a parent that is gone, nothing."""
+        if self._writer.is_closing():
+            return
         counts = self._service.counts
         said = Report(self.started, counts.served(), counts.counts())
         self._writer.write(channel.encode(said))

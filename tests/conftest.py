@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import Phase, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from compiler.publication.publisher_key import create_key
 from desks import desk  # noqa: F401 - a fixture
@@ -16,6 +16,9 @@ from publishing import Workshop
 # A shell lets what it runs in the background ignore Ctrl-C, and all that this starts would, too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# No law is about being quick: an example that took long on a busy machine is no fault.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 # For test_mutations.py, which asks only whether a law fails: not by which smallest example.
 settings.register_profile("noticing", phases=(Phase.explicit, Phase.generate))
 

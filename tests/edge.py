@@ -54,7 +54,7 @@ class Edge:
         """Open a connection, from an address of loopback; close it."""
         context = ssl.create_default_context(cafile=str(self.certificate))
         return HTTPSConnection(
-            "127.0.0.1", self.port, context=context, timeout=10, source_address=(source, 0)
+            "127.0.0.1", self.port, context=context, timeout=30, source_address=(source, 0)
         )
 
     def ask(

@@ -12,7 +12,7 @@ import pytest
 import redis
 
 import processes
-from processes import CLUSTER_SLOTS, RedisServer, wait_until
+from processes import CLUSTER_SLOTS, PATIENT_SECONDS, RedisServer, wait_until
 
 SERVICE = "main"
 DOWN_MS = 500
@@ -71,6 +71,11 @@ class Fleet:
         """
 
         def settled() -> bool:
+            with suppress(redis.RedisError, OSError):  # one of them is just not given its turn
+                return has_all() and self.calm()
+            return False
+
+        def has_all() -> bool:
             for server in self.servers:
                 with server.client() as client:
                     told: Any = client.info("replication")
@@ -82,7 +87,7 @@ class Fleet:
                         for each in states
                     ):
                         return False
-            return self.calm()
+            return True
 
         wait_until(settled, "the replicas have everything", 60)
 
@@ -102,7 +107,7 @@ def sentinel_fleet(folder: Path, arguments: Sequence[str] = ()) -> Iterator[Flee
 
         def all_known() -> bool:
             for port in ports:
-                with redis.Redis(port=port, socket_timeout=5) as client:
+                with redis.Redis(port=port, socket_timeout=PATIENT_SECONDS) as client:
                     told: Any = client.sentinel_master(SERVICE)
                     if told["num-other-sentinels"] < 2 or told["num-slaves"] < 2:
                         return False
@@ -117,7 +122,7 @@ def sentinel_fleet(folder: Path, arguments: Sequence[str] = ()) -> Iterator[Flee
 
 
 def _sees_nothing_wrong(port: int) -> bool:
-    with redis.Redis(port=port, socket_timeout=5) as client:
+    with redis.Redis(port=port, socket_timeout=PATIENT_SECONDS) as client:
         primary: Any = client.sentinel_master(SERVICE)
         replicas: Any = client.sentinel_slaves(SERVICE)
     links = [each["master-link-status"] for each in replicas if each["flags"] == "slave"]

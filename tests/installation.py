@@ -14,7 +14,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from processes import Gateway, wait_until
+from processes import Gateway
 from tools import DEPLOY, ROOT
 
 NEEDED = DEPLOY / "container/needed.py"
@@ -83,6 +83,4 @@ class Installed(Gateway):
                 stdout=output,
                 stderr=output,
             )
-        serving = wait_until(self._serving, f"the gateway serves; see {self.log}")
-        self.url = f"http://{serving['clients']}"
-        self.admin_url = f"http://{serving['admin']}"
+        self._meet()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from processes import ROOT
 
-LONGEST = 60.0
+LONGEST = 120.0
 QUICK = ("-u", "4", "--street", "200", "--hurry", "300", "--sample", "20", "--p99-ms", "20000")
 """Some 130 checks a second; and no test is about being quick."""
 
@@ -61,6 +61,18 @@ def loadtest(store: Path, *words: str, code: int) -> str:
     assert "Traceback" not in said, said
     assert process.returncode == code, said
     return said
+
+
+def rehearse(out: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run `python -m loadtest.rehearsal` to its end; it writes its files into `out`."""
+    return subprocess.run(
+        [sys.executable, "-m", "loadtest.rehearsal", *words, "--out", str(out)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:

@@ -83,7 +83,7 @@ def _round(told: dict[str, Any], pipe: int) -> None:
 
     keys = read_keys(told["keys"]) if told.get("keys") else {}
     trust = Trust(keys=keys, identities=told.get("identities", ()))
-    limits = Limits(silence_seconds=2.0, pause_seconds=0.0)
+    limits = Limits(silence_seconds=20.0, pause_seconds=0.0)
     client = Client(
         Path(told["root"]), told["gateway"], told["phone"], [told["app"]], trust, limits
     )

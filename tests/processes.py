@@ -1,5 +1,6 @@
 """Real processes for tests: redis-server, a three-node Cluster, a gateway. Ended by id, always."""
 
+import fcntl
 import json
 import os
 import random
@@ -11,14 +12,33 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
+from itertools import count
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import redis
 
+from gateway.keys import Keys
+from gateway.link import RedisFault, connect_sync, parse_url
+
 ROOT = Path(__file__).parent.parent
 START_SECONDS = 30.0
+SILENT_MS = 20_000
+"""A node of a Cluster that is silent for so long is taken for dead: none that is only starved."""
+
+FAILOVER_MS = 2_000
+"""The same where replicas are to follow."""
+
+PATIENT_SECONDS = 20
+"""How long a test's own client of Redis waits: a server may be starved, and is still there."""
+
 CLUSTER_SLOTS = 16_384
+FIRST_PORT, SLICES, SLICE_PORTS = 10_240, 25, 400
+"""Below those that the kernel hands out by itself; a Cluster's node has one 10,000 above, too."""
 
 
 def redis_server_path() -> str:
@@ -34,26 +54,43 @@ def redis_server_path() -> str:
 def free_port(also: int = 0) -> int:
     """Find a port that is free now, and so is the one `also` above it.
 
-    Below those that the kernel hands out by itself: nobody else's connection or gateway comes to
-    be there before it is used, or while its server is down.
+    Each process that runs tests has a slice of ports to itself, and goes round in it: no other
+    suite comes to be there before the port is used, or while its server is down.
     """
+    first, turns = _ports()
     while True:
-        port = random.randrange(10_240, 22_000)
+        port = first + next(turns) % SLICE_PORTS
         with socket.socket() as probe, socket.socket() as second, suppress(OSError):
             probe.bind(("127.0.0.1", port))
             second.bind(("127.0.0.1", port + also if also else 0))
             return port
 
 
+@cache
+def _ports() -> tuple[int, Iterator[int]]:
+    """Claim a slice for as long as this process lives; give its first port, and the turns."""
+    for number in range(SLICES):
+        with suppress(OSError):
+            claim = os.open(
+                f"{gettempdir()}/tidegate-test-ports-{number}", os.O_RDWR | os.O_CREAT, 0o600
+            )
+            try:
+                fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                os.close(claim)
+                raise
+            return FIRST_PORT + number * SLICE_PORTS, count(random.randrange(SLICE_PORTS))
+    raise AssertionError(f"{SLICES} processes run tests already")
+
+
 def wait_until(holds: Callable[[], Any], what: str, seconds: float = START_SECONDS) -> Any:
     """Wait until `holds()` is true and give its value; fail with `what` after `seconds`."""
     end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        value = holds()
-        if value:
-            return value
+    while not (value := holds()):
+        if time.monotonic() > end:
+            raise AssertionError(f"after {seconds} s, still not: {what}")
         time.sleep(0.02)
-    raise AssertionError(f"after {seconds} s, still not: {what}")
+    return value
 
 
 class RedisServer:
@@ -77,7 +114,7 @@ class RedisServer:
         command += ["--save", "", "--appendonly", "yes" if appendonly else "no"]
         command += ["--dir", str(self.folder)]
         if self.cluster:
-            command += ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"]
+            command += ["--cluster-enabled", "yes", "--cluster-node-timeout", str(SILENT_MS)]
         command += self.arguments
         with (self.folder / "redis.log").open("ab") as output:
             self._process = subprocess.Popen(command, stdout=output, stderr=output)
@@ -85,7 +122,7 @@ class RedisServer:
 
     def client(self) -> redis.Redis:
         """Make a blocking client; close it, as `with server.client() as client` does."""
-        return redis.Redis(port=self.port, socket_timeout=5)
+        return redis.Redis(port=self.port, socket_timeout=PATIENT_SECONDS)
 
     def kill(self) -> None:
         """Kill it with -9."""
@@ -105,6 +142,8 @@ class RedisServer:
             self.kill()
 
     def _answers(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, (self.folder / "redis.log").read_text()
         with self.client() as client, suppress(redis.RedisError, OSError):
             return bool(client.ping())
         return False
@@ -122,9 +161,11 @@ def redis_server(folder: Path) -> Iterator[RedisServer]:
 
 
 @contextmanager
-def redis_cluster(folder: Path, nodes: int = 3) -> Iterator[str]:
+def redis_cluster(folder: Path, nodes: int = 3, arguments: Sequence[str] = ()) -> Iterator[str]:
     """Run a Cluster of masters; give its URL for the gateway and the commands."""
-    servers = [RedisServer(folder / str(at), cluster=True) for at in range(nodes)]
+    servers = [
+        RedisServer(folder / str(at), cluster=True, arguments=arguments) for at in range(nodes)
+    ]
     clients: list[redis.Redis] = []
     try:
         for server in servers:
@@ -151,10 +192,14 @@ def redis_cluster(folder: Path, nodes: int = 3) -> Iterator[str]:
 @contextmanager
 def replicated_cluster(folder: Path, masters: int = 3) -> Iterator[tuple[str, list[RedisServer]]]:
     """Run a Cluster of masters, each with a replica; give its URL, and all its servers."""
-    with redis_cluster(folder / "masters", masters) as url:
+    timing = ("--cluster-node-timeout", str(FAILOVER_MS))
+    with redis_cluster(folder / "masters", masters, timing) as url:
         ports = [int(place.rpartition(":")[2]) for place in url.split("://")[1].split(",")]
-        replicas = [RedisServer(folder / f"replica{at}", cluster=True) for at in range(masters)]
-        clients = [redis.Redis(port=port, socket_timeout=5) for port in ports]
+        replicas = [
+            RedisServer(folder / f"replica{at}", cluster=True, arguments=timing)
+            for at in range(masters)
+        ]
+        clients = [redis.Redis(port=port, socket_timeout=PATIENT_SECONDS) for port in ports]
         try:
             for replica in replicas:
                 replica.start()
@@ -209,7 +254,7 @@ class Gateway:
             # A machine busy with two suites at once is late with everything; the laws are not
             # about being quick. tests/test_overload.py asks for less.
             "TIDEGATE_LATE_MS": "20000",
-            "TIDEGATE_LOOKUP_TIMEOUT_MS": "2000",
+            "TIDEGATE_LOOKUP_TIMEOUT_MS": "10000",
             **{f"TIDEGATE_{name}": value for name, value in environment.items()},
         }
         self.module = ("gateway",)
@@ -229,9 +274,41 @@ class Gateway:
                 stdout=output,
                 stderr=output,
             )
+        self._meet()
+
+    def _meet(self) -> None:
+        """Wait until it serves: also the epoch that Redis had been too slow to tell it of."""
         serving = wait_until(self._serving, f"the gateway serves; see {self.log}")
         self.url = f"http://{serving['clients']}"
         self.admin_url = f"http://{serving['admin']}"
+        if serving["epoch"] is None and self._is_published():
+            refused = "the live epoch is not taken"
+            wait_until(
+                lambda: self._is_ready() or self.events(refused),
+                "what Redis has is served, or refused",
+            )
+
+    def _is_ready(self) -> bool:
+        """Tell whether every worker serves an epoch."""
+        with suppress(OSError), urlopen(f"{self.admin_url}/health/ready", timeout=30):
+            return True
+        return False
+
+    def _is_published(self) -> bool:
+        """Tell whether its Redis names an epoch."""
+        with suppress(*RedisFault), self._link() as link:
+            return link.get(Keys(self.environment["TIDEGATE_WORKSPACE"]).live) is not None
+        return False
+
+    @contextmanager
+    def _link(self) -> Iterator[Any]:
+        """Connect to its Redis as it does itself."""
+        address = parse_url(self.environment["TIDEGATE_REDIS"])
+        link = connect_sync(address, timeout_seconds=PATIENT_SECONDS)
+        try:
+            yield link
+        finally:
+            link.close()
 
     def events(self, sentence: str = "") -> list[dict[str, Any]]:
         """Give the logged events, or those of one sentence."""
@@ -240,6 +317,23 @@ class Gateway:
             with suppress(ValueError):
                 rows.append(json.loads(line))
         return [row for row in rows if sentence in ("", row["event"])]
+
+    def served(self) -> int:
+        """Ask which epoch it serves: the lowest of its workers'; 0 while one serves none."""
+        url = f"{self.admin_url}/health/ready"
+        with suppress(HTTPError), urlopen(url, timeout=30) as answer:
+            return int(json.loads(answer.read())["epoch"])
+        return 0
+
+    def is_announced(self) -> bool:
+        """Tell whether a push will wait for it: Redis names it, it has ended, or Redis is away."""
+        if self._process is None or self._process.poll() is not None:
+            return True
+        keys = Keys(self.environment["TIDEGATE_WORKSPACE"])
+        with suppress(*RedisFault), self._link() as link:
+            names = link.zrange(keys.gateways, 0, -1)
+            return any(link.exists(keys.gateway(name.decode())) for name in names)
+        return True
 
     def terminate(self) -> None:
         """Send SIGTERM."""

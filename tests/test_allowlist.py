@@ -221,7 +221,7 @@ ODD_LINES = st.lists(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=list(HealthCheck), deadline=None)
 @given(lines=ODD_LINES)
 def test_the_quick_look_agrees_with_the_slow_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: list[str]
@@ -237,7 +237,7 @@ def test_the_quick_look_agrees_with_the_slow_one(
 IDS = st.lists(st.text("ab~\u00fc\u6f22\U0001f600", min_size=1, max_size=6))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=list(HealthCheck), deadline=None)
 @given(ids=IDS)
 def test_runs_are_merged_as_a_set_is_sorted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ids: list[str]

@@ -288,7 +288,7 @@ def test_a_store_that_fails_says_so(run: Run, store: Store) -> None:
 IDS = st.sets(st.text("ab~\u00fc\u6f22\U0001f600", min_size=1, max_size=4), max_size=40)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=list(HealthCheck), deadline=None)
 @given(ids=IDS, others=IDS)
 @pytest.mark.parametrize("block", [1, 16, 1 << 14])
 def test_amending_is_what_sets_do(

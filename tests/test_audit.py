@@ -19,9 +19,9 @@ from typing import Any
 import pytest
 
 from compiler import cli
-from compiler.control.controller import Controller
-from compiler.control.controller import Workplace as Duty
 from compiler.control.counts import Counts
+from compiler.control.watch import Watch
+from compiler.control.workplace import Workplace as Duty
 from compiler.publication.publisher_key import load_key
 from compiler.storage.store import open_store
 from controllers import guarded
@@ -92,15 +92,15 @@ def shop(server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Workp
     ben = {"TIDEGATE_KEY": str(keys / "ben.pem")}
     place.run("pause", "coffee", "r1", "-m", "crashes on Android 12", **ben)  # 2
     place.run("resume", "coffee", "r1", "-m", "was the phone", **ben)  # 3
-    link: Any = connect_sync(parse_url(server.url), timeout_seconds=5)
+    link: Any = connect_sync(parse_url(server.url), timeout_seconds=20)
     store = open_store(str(folder / "store"))
     duty = Duty(WORKSPACE, store, link, load_key(keys / "controller.pem", None))
-    controller = Controller(duty, Counts(), lambda: True)
+    watch = Watch(duty, Counts(), lambda: True)
     minute = int(link.time()[0]) // 60
     with server.client() as client:
         subjects = [f"d{at}" for at in range(400)]
         client.pfadd(Keys(WORKSPACE).guard(APP, "r2", "failed", minute), *subjects)
-    controller.turn()  # 4, by the controller
+    watch.turn()  # 4, by the controller
     link.close()
     new = {"TIDEGATE_KEY": str(keys / "ann-2027.pem")}
     place.run("end", "coffee", "r2", "-m", "given up", **new)  # 5

@@ -43,7 +43,7 @@ def redis(server: RedisServer) -> Any:
 @asynccontextmanager
 async def adding(url: str, told: Claims) -> AsyncIterator[Guarding]:
     """Connect a process's claims to Redis, as sums.py does."""
-    link = connect_async(parse_url(url), timeout_seconds=2, once=True)
+    link = connect_async(parse_url(url), timeout_seconds=20, once=True)
     sums = Sums(link, KEYS, Metrics())
     try:
         yield Guarding(sums._send, KEYS, told)
@@ -125,7 +125,7 @@ async def test_lately_is_today_or_yesterday(server: RedisServer, redis: Any) -> 
         await one.add(NOW)
         (key,) = redis.scan_iter(KEYS.offered(*RELEASE, int(NOW) // DAY_SECONDS) + "*")
         end = (int(NOW) // DAY_SECONDS + 2) * DAY_SECONDS
-        assert abs(time.time() + redis.ttl(key) - end) < 10
+        assert abs(time.time() + redis.ttl(key) - end) < 60
         for days in (1, 2):
             told.report(FAILED, device(1))
             for _ in range(TRIES):

@@ -17,7 +17,11 @@ from loadtest.client.transfer import fetch
 from stub_gateway import APP, sha256
 
 DATA = b"hello"
-LIMITS = Limits(silence_seconds=5, request_seconds=0.7, pause_seconds=0, tries=2)
+LIMITS = Limits(silence_seconds=20, request_seconds=0.7, pause_seconds=0, tries=2)
+PATIENT = Limits(silence_seconds=20, request_seconds=30, pause_seconds=0, tries=2)
+DRIP_SECONDS = 60.0
+"""How long a server drips: the client must give up long before, on a slow machine too."""
+
 OK = b"HTTP/1.1 200 OK\r\n"
 Talk = Callable[[socket.socket, str], None]
 
@@ -57,7 +61,7 @@ def drip(head: bytes, again: bytes) -> Talk:
 
     def talk(line: socket.socket, _: str) -> None:
         line.sendall(head)
-        end = time.monotonic() + 10
+        end = time.monotonic() + DRIP_SECONDS
         while time.monotonic() < end:
             line.sendall(again)
             time.sleep(0.02)
@@ -76,9 +80,9 @@ DRIPS = {
 }
 
 
-def get(url: str, partial: Path, size: int = len(DATA)) -> None:
+def get(url: str, partial: Path, size: int = len(DATA), limits: Limits = LIMITS) -> None:
     with urllib3.PoolManager() as pool:
-        fetch(pool, Download((url + "/a",), size, sha256(DATA), "identity"), partial, LIMITS)
+        fetch(pool, Download((url + "/a",), size, sha256(DATA), "identity"), partial, limits)
 
 
 @pytest.mark.parametrize("part", DRIPS)
@@ -87,7 +91,7 @@ def test_no_part_of_a_download_drips_for_ever(part: str, tmp_path: Path) -> None
     began = time.monotonic()
     with served(DRIPS[part]) as (url, _), pytest.raises(UnusableError, match="too slow"):
         get(url, tmp_path / "p", 500)
-    assert 0.5 < time.monotonic() - began < 9.5
+    assert 0.5 < time.monotonic() - began < DRIP_SECONDS / 2
 
 
 @pytest.mark.parametrize("part", DRIPS)
@@ -97,7 +101,7 @@ def test_no_part_of_an_answer_drips_for_ever(part: str, tmp_path: Path) -> None:
     with served(DRIPS[part]) as (url, _):
         (result,) = Client(tmp_path, url, {}, [APP], Trust(), LIMITS).update()
     assert (result.outcome, "too slow" in result.detail) == ("unanswered", True)
-    assert time.monotonic() - began < 9.5
+    assert time.monotonic() - began < DRIP_SECONDS / 2
 
 
 def test_a_tls_handshake_does_not_drip_for_ever(tmp_path: Path) -> None:
@@ -109,7 +113,7 @@ def test_a_tls_handshake_does_not_drip_for_ever(tmp_path: Path) -> None:
         pytest.raises(UnusableError),
     ):
         get(url.replace("http:", "https:"), tmp_path / "p")
-    assert time.monotonic() - began < 9.5
+    assert time.monotonic() - began < DRIP_SECONDS / 2
 
 
 def led(*steps: str) -> Talk:
@@ -129,16 +133,14 @@ def led(*steps: str) -> Talk:
 
 def test_redirects_are_followed_three_times(tmp_path: Path) -> None:
     """Relative ones too; the endless bodies of redirects are not read, a fourth not followed."""
-    began = time.monotonic()
     with served(led("/1", "/c/2", "3")) as (url, asked):
-        get(url, tmp_path / "p")
+        get(url, tmp_path / "p", limits=PATIENT)
         assert asked == ["/a", "/1", "/c/2", "/c/3"]
     assert (tmp_path / "p").read_bytes() == DATA
     (tmp_path / "p").unlink()
     with served(led("/1", "/2", "/3", "/4")) as (url, asked):
         with pytest.raises(UnusableError, match="again and again"):
-            get(url, tmp_path / "p")
+            get(url, tmp_path / "p", limits=PATIENT)
         assert asked == ["/a", "/1", "/2", "/3"]
     with served(led("file:///etc/passwd")) as (url, _), pytest.raises(UnusableError, match="leads"):
-        get(url, tmp_path / "p")
-    assert time.monotonic() - began < 20
+        get(url, tmp_path / "p", limits=PATIENT)

@@ -46,8 +46,8 @@ def told(workshop: Workshop, device: str, most: int = 100) -> tuple[int, list[li
 
 def seats_on(url: str, counts: Seatings) -> Seats:
     """Make the shell as a gateway does."""
-    link = connect_async(parse_url(url), timeout_seconds=1)
-    return Seats(link, Keys(WORKSPACE), counts, timeout_seconds=5, limit=10_000)
+    link = connect_async(parse_url(url), timeout_seconds=20)
+    return Seats(link, Keys(WORKSPACE), counts, timeout_seconds=20, limit=10_000)
 
 
 def test_the_script_tells_of_closed_windows_only(workshop: Workshop) -> None:
@@ -70,9 +70,10 @@ def test_the_script_tells_of_closed_windows_only(workshop: Workshop) -> None:
 
 
 async def test_a_full_window_is_asked_for_once_a_set(
-    workshop: Workshop, server: RedisServer
+    workshop: Workshop, server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Strangers and those seated through another gateway are told apart without a look at Redis."""
+    monkeypatch.setattr("gateway.closed_windows.CLOSED_SECONDS", 3_600.0)
     push(workshop, plan_files(300))
     crowd(workshop, EARLY)
     counts = Seatings()

@@ -80,7 +80,7 @@ def assert_serves(folder: Path, server: RedisServer, python: Path) -> None:
     try:
         gateway.start()
         with urllib.request.urlopen(
-            f"{gateway.url}/v1/check/2021000000000001", timeout=10
+            f"{gateway.url}/v1/check/2021000000000001", timeout=30
         ) as answer:
             assert b'"status":"update"' in answer.read()
         gateway.terminate()

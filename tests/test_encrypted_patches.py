@@ -1,9 +1,11 @@
 """Patches of encrypted packages, and the commands on encryption, as processes end to end."""
 
 import json
+import os
+import signal
 import sys
-import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from compiler.patching.worker import patch_pair
 from compiler.plan import Encryption, Recipient
 from gateway.errors import FormatError
 from patch_shop import APP, Shop, edited, versions
-from processes import RedisServer
+from processes import RedisServer, wait_until
 from workplace import Workplace, workplace
 
 VERSIONS = versions(3)
@@ -175,29 +177,37 @@ def test_workers_are_told_no_secret_in_public(vault: Vault) -> None:
     (identity,) = load_identities(key, None)
     started = large.shop.start("--identity", str(key), "--jobs", "1")
     try:
-        (worker,) = children(started.pid)
-        for pid in (started.pid, worker):
-            for name in ("cmdline", "environ"):
-                shown = Path(f"/proc/{pid}/{name}").read_bytes()
-                assert shown
-                assert identity.secret.encode() not in shown
-                assert b"AGE-SECRET-KEY" not in shown
+        worker = halted_worker(started.pid)
+        try:
+            for pid in (started.pid, worker):
+                for name in ("cmdline", "environ"):
+                    shown = Path(f"/proc/{pid}/{name}").read_bytes()
+                    assert shown
+                    assert identity.secret.encode() not in shown
+                    assert b"AGE-SECRET-KEY" not in shown
+        finally:
+            os.kill(worker, signal.SIGCONT)
     finally:
         started.terminate()
         started.communicate(timeout=120)
 
 
-def children(pid: int) -> list[int]:
-    """Wait for the processes that a process has started."""
-    end = time.monotonic() + 30
-    while time.monotonic() < end:
+def halted_worker(pid: int) -> int:
+    """Wait for a process that another one has started and executed; it stands still from then."""
+
+    def halted() -> int | None:
         for task in Path(f"/proc/{pid}/task").iterdir():
-            found = (task / "children").read_text().split()
-            if found:
-                time.sleep(0.2)  # it has been executed by then
-                return [int(each) for each in found]
-        time.sleep(0.01)
-    raise AssertionError("no child was started")
+            with suppress(OSError):  # it has ended by now
+                for child in map(int, (task / "children").read_text().split()):
+                    os.kill(child, signal.SIGSTOP)
+                    shown = Path(f"/proc/{child}/cmdline").read_bytes()
+                    if shown not in (b"", Path(f"/proc/{pid}/cmdline").read_bytes()):
+                        return child
+                    os.kill(child, signal.SIGCONT)
+        return None
+
+    found: int = wait_until(halted, "a worker is at work")
+    return found
 
 
 def pair_of(vault: Vault, **changed: Any) -> Job:

@@ -17,12 +17,16 @@ from processes import ROOT, free_port, wait_until
 
 NAMES = ("TIDEGATE_LISTEN", "TIDEGATE_ADMIN_LISTEN", "TIDEGATE_FILES_LISTEN")
 README = (ROOT / "README.md").read_text()
+LAST_WORDS = ("# after you changed the plan\n", "# what is live, as a plan's folder\n")
+"""How the output ends, by what is live: the sample, or what was pushed."""
+
 ENTER = ". .venv/bin/activate; . .tidegate/env"
 
 
 def _environment(home: Path) -> dict[str, str]:
     """Give a newcomer's environment: three free ports, the tools, an empty home with a git name."""
     kept = {name: text for name, text in os.environ.items() if not name.startswith("TIDEGATE_")}
+    kept |= {"TIDEGATE_LATE_MS": "20000", "TIDEGATE_LOOKUP_TIMEOUT_MS": "10000"}  # as Gateway has
     ports = {name: f"127.0.0.1:{free_port()}" for name in NAMES}
     who = ("AUTHOR", "COMMITTER")
     git = {f"GIT_{each}_NAME": "ann" for each in who}
@@ -46,9 +50,9 @@ def _up(folder: Path, environment: dict[str, str]) -> Iterator[subprocess.Popen[
         )
     try:
         wait_until(
-            lambda: "Serving on" in output.read_text() or process.poll() is not None,
-            "it serves",
-            30,
+            lambda: output.read_text().endswith(LAST_WORDS) or process.poll() is not None,
+            "it serves, and has said what to type next",
+            120,
         )
         assert process.poll() is None, output.read_text()
         yield process
@@ -89,7 +93,7 @@ def test_the_readme_works_as_written(tmp_path: Path) -> None:
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=300,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         assert '"epoch":1' in done.stdout
@@ -97,9 +101,7 @@ def test_the_readme_works_as_written(tmp_path: Path) -> None:
         assert "Epoch 2 is live" in done.stdout
         assert "1 of 1 in" in done.stdout
     with _up(tmp_path, environment):
-        output = tmp_path / "output"
-        wait_until(lambda: "tidegate pull DIR " in output.read_text(), "all is said")
-        again = output.read_text()
+        again = (tmp_path / "output").read_text()
         assert "Going on with epoch 2 (ann" in again
         assert '"epoch": 2' in again
         assert ".tidegate/plan" not in again  # that would put the sample in the plan's place
@@ -122,7 +124,7 @@ def test_nothing_is_left_running(tmp_path: Path, asked: signal.Signals) -> None:
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=300,
         )
         assert second.returncode == 3
         assert f"{environment['TIDEGATE_LISTEN']} cannot be used" in second.stderr

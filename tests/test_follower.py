@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -65,7 +66,7 @@ def settings(server: RedisServer, folder: Path, **variables: str) -> Config:
 @asynccontextmanager
 async def follower(config: Config) -> AsyncIterator[Follower]:
     """Start a follower, polled only when a test says so."""
-    link = connect_async(config.redis, timeout_seconds=2.0)
+    link = connect_async(config.redis, timeout_seconds=20)
     made = Follower(config, link, KEYS, Metrics())
     await made.start()
     try:
@@ -258,25 +259,24 @@ async def test_missing_blobs_are_tried_again_at_growing_intervals(
     server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While blobs are missing, a poll costs one read of the pointer, not a load each time."""
-    monkeypatch.setattr(following, "POLL_SECONDS", 0.02)
-    loads = 0
+    now = 0.0
+    clock = SimpleNamespace(monotonic=lambda: now, time=time.time)
+    monkeypatch.setattr(following, "time", clock)
+    loads: list[float] = []
     take = Follower._take
 
     async def counted(self: Follower, *args: Any, **names: Any) -> None:
-        nonlocal loads
-        loads += 1
+        loads.append(now)
         await take(self, *args, **names)
 
     monkeypatch.setattr(Follower, "_take", counted)
     with server.client() as client:
         Made(1, make_epoch(1).digest, {}).write(client)
         async with follower(settings(server, tmp_path)) as found:
-            end = time.monotonic() + 0.5
-            polls = 0
-            while time.monotonic() < end:
+            for _ in range(80):
                 await found._follow_safely()
-                polls += 1
-            assert 2 <= loads <= 6 < polls
+                now += 0.5
+    assert loads == [0, 0.5, 1.5, 3.5, 7.5, 15.5, 25.5, 35.5]  # 10 s apart at most
 
 
 async def test_a_gateway_starts_from_redis_else_disk_else_store(
@@ -390,9 +390,10 @@ async def test_a_build_never_stalls_the_event_loop(server: RedisServer, tmp_path
             taking = asyncio.create_task(found._follow_safely())
             stalls = []
             while not taking.done():
-                before = time.perf_counter()
+                # Of this process, whoever of its threads held up the loop; others are no stall.
+                before = time.process_time()
                 await asyncio.sleep(0.001)
-                stalls.append(time.perf_counter() - before)
+                stalls.append(time.process_time() - before)
             assert number(found) == 2
     # The machine's own noise is in these numbers: hold the bulk of them to 10 ms, all to 100.
     stalls.sort()
@@ -409,16 +410,19 @@ async def test_notices_are_heard_again_after_redis_was_away(tmp_path: Path) -> N
         task = asyncio.create_task(
             listen(config.redis, KEYS.notice, lambda: heard.append(time.monotonic()))
         )
-        await until(lambda: len(heard) == 1)  # it has subscribed
+        await until(lambda: heard)  # it has subscribed
         with server.client() as client:
+            before = len(heard)
             client.publish(KEYS.notice, b"1")
-        await until(lambda: len(heard) == 2)
+            await until(lambda: len(heard) > before)
         await asyncio.to_thread(server.kill)
+        before = len(heard)
         await asyncio.to_thread(server.start)
-        await until(lambda: len(heard) == 3, seconds=20)  # it waits longer each time
+        await until(lambda: len(heard) > before)  # it waits longer each time
         with server.client() as client:
+            before = len(heard)
             client.publish(KEYS.notice, b"2")
-        await until(lambda: len(heard) == 4)
+            await until(lambda: len(heard) > before)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 

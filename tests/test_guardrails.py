@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from compiler.control.controller import Controller, Workplace
 from compiler.control.counts import Counts
 from compiler.control.guardrail import (
     Guard,
@@ -20,6 +19,8 @@ from compiler.control.guardrail import (
     reaches_everyone,
 )
 from compiler.control.lease import LeaseLostError
+from compiler.control.watch import Watch
+from compiler.control.workplace import Workplace
 from compiler.plan import Audience, Halt, Step
 from compiler.refusal import Refused
 from controllers import epoch_of, guarded, offered, report, running_controls
@@ -124,13 +125,14 @@ def test_a_bad_release_is_halted(
         ]
         note = live.epoch["note"]
         assert re.fullmatch(r"halted: \d+ of 2\d\d \(\d\.\d %\) failed within 30 min", note)
-        assert control.metric("tidegate_control_halts_total") == 1
+        halts = "tidegate_control_halts_total"
+        wait_until(lambda: control.metric(halts) == 1, "the halt is counted")
         assert report(fleet[0], {"late": "failed"}) == 1  # it is paused, and still counted
         workshop.push(image_of(guarded()), onto=live, now=int(time.time()))  # it is resumed
         wait_until(lambda: epoch_of(fleet[0]) == 3, "resumed")
         time.sleep(2.5)
         assert workshop.live().number == 3
-        assert control.metric("tidegate_control_halts_total") == 1
+        assert control.metric(halts) == 1
 
 
 def test_everyone_is_alarmed_about_and_not_halted(
@@ -149,18 +151,19 @@ def test_everyone_is_alarmed_about_and_not_halted(
         ((name, text),) = link.hgetall(KEYS.alarm).items()
         assert name.decode() == f"{COFFEE}/r2"
         assert "failed within 30 min" in json.loads(text)["why"]
-        assert control.metric("tidegate_control_alarms") == 1
-        assert len(control.events("alarm")) == 1
+        wait_until(lambda: control.metric("tidegate_control_alarms") == 1, "it is counted")
+        assert len(wait_until(lambda: control.events("alarm"), "it is logged")) == 1
         report(gateway, dict.fromkeys(good[200:], "installed"))
         wait_until(lambda: not link.exists(KEYS.alarm), "the alarm is over")
-        assert [row["release"] for row in control.events("alarm over")] == [f"{COFFEE}/r2"]
+        (over,) = wait_until(lambda: control.events("alarm over"), "that is logged")
+        assert over["release"] == f"{COFFEE}/r2"
         assert workshop.live().number == 1
 
 
-def controller(workshop: Workshop, may_act: Callable[[], bool]) -> Controller:
+def controller(workshop: Workshop, may_act: Callable[[], bool]) -> Watch:
     """Make a controller in this process."""
     place = Workplace(WORKSPACE, workshop.store, workshop.link, publisher_key("controller"))
-    return Controller(place, Counts(), may_act)
+    return Watch(place, Counts(), may_act)
 
 
 def fail(link: Any, subjects: int, *, minutes_ago: int = 0) -> None:

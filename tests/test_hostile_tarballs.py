@@ -90,13 +90,13 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
 
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_a_hostile_tarball_is_refused(tmp_path: Path, kind: str) -> None:
-    """Each kind gets a sentence of its own with a mend, soon, and nothing is written."""
+    """Each kind gets a sentence of its own with a mend, for little work; nothing is written."""
     data, message = HOSTILE[kind]
     (tmp_path / "x.tgz").write_bytes(data)
-    started = time.monotonic()
+    began = time.process_time()
     with pytest.raises(PackError) as refused:
         pack(tmp_path / "x.tgz", tmp_path / "out.zip")
-    assert time.monotonic() - started < 20
+    assert time.process_time() - began < 20
     assert any(message in fault for fault in refused.value.faults), refused.value.faults
     assert all(fault.endswith(".") for fault in refused.value.faults)
     assert [path.name for path in tmp_path.iterdir()] == ["x.tgz"]

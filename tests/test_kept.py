@@ -1,5 +1,6 @@
 """What processes keep together in one folder: the mark, turns, images, and one copy in memory."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -32,8 +33,12 @@ from pathlib import Path
 from gateway.kept import Kept
 with Kept(Path(sys.argv[1])).turn(bytes(32)):
     print("mine", flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
+
+
+PATIENT_SECONDS = 60.0
+"""Longer than anybody waits here for what comes at all."""
 
 
 def mark(number: int) -> Mark:
@@ -61,8 +66,9 @@ def seconds_to_turn(kept: Kept, root: bytes = bytes(32)) -> float:
         return time.monotonic() - began
 
 
-def test_the_mark_never_falls(tmp_path: Path) -> None:
+def test_the_mark_never_falls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many write at once, and in whatever order, the highest number stays."""
+    monkeypatch.setattr(keeping, "RAISING_SECONDS", PATIENT_SECONDS)  # disks may be slow
     folders = [Kept(tmp_path) for _ in range(4)]
     numbers = [7, 3, 9, 1, 5, 8, 2, 6, 4, 10] * 4
     with ThreadPoolExecutor(8) as pool:
@@ -96,25 +102,32 @@ def test_a_hung_worker_delays_others_for_a_moment_only(
     monkeypatch.setattr(keeping, "TURN_SECONDS", 0.3)
     kept = Kept(tmp_path)
     holder.send_signal(signal.SIGSTOP)
-    assert 0.3 <= seconds_to_turn(kept) < 1.0
+    assert seconds_to_turn(kept) >= 0.3
+    monkeypatch.setattr(keeping, "TURN_SECONDS", PATIENT_SECONDS)
     holder.kill()
     holder.wait()
-    assert seconds_to_turn(kept) < 0.2
+    assert seconds_to_turn(kept) < PATIENT_SECONDS
 
 
-def test_nobody_waits_for_what_is_there(tmp_path: Path, holder: subprocess.Popen[bytes]) -> None:
+def test_nobody_waits_for_what_is_there(
+    tmp_path: Path, holder: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Once an image is there, no turn is needed."""
+    monkeypatch.setattr(keeping, "TURN_SECONDS", PATIENT_SECONDS)
     made = make_epoch(1)
     kept = Kept(tmp_path)
     kept.save(made.digest, made.blobs.values())
     assert holder.poll() is None
-    assert seconds_to_turn(kept, made.digest) < 0.2
+    assert seconds_to_turn(kept, made.digest) < PATIENT_SECONDS
 
 
-def test_an_unwritable_folder_costs_no_waiting(tmp_path: Path) -> None:
+def test_an_unwritable_folder_costs_no_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where no lock can be made one does without."""
+    monkeypatch.setattr(keeping, "TURN_SECONDS", PATIENT_SECONDS)
     (tmp_path / "file").write_text("no folder")
-    assert seconds_to_turn(Kept(tmp_path / "file")) < 0.2
+    assert seconds_to_turn(Kept(tmp_path / "file")) < PATIENT_SECONDS
 
 
 def test_an_image_gives_back_every_blob(tmp_path: Path) -> None:
@@ -158,9 +171,12 @@ def test_older_images_go_and_newer_ones_stay(tmp_path: Path) -> None:
     made = [make_epoch(number) for number in (1, 2, 3)]
     (tmp_path / "epoch").write_text("as a gateway before this one kept it")
     (tmp_path / ".epoch-left-by-a-killed-one").write_text("half")
+    for left_behind in tmp_path.iterdir():
+        os.utime(left_behind, (0, 0))
     for each in made:
         kept.save(each.digest, each.blobs.values())
-        time.sleep(0.02)  # the clock of a file system may tick slowly
+        # The clock of a file system may tick slowly.
+        os.utime(kept.path(each.digest), (each.number, each.number))
     old = kept.load(made[0].digest)
     kept.settle(made[1].digest)
     left = {path for path in tmp_path.iterdir() if "epoch" in path.name}
@@ -179,7 +195,7 @@ async def worker(server: RedisServer, folder: Path) -> AsyncIterator[Follower]:
             "TIDEGATE_CACHE": str(folder),
         }
     )
-    link = connect_async(config.redis, timeout_seconds=2.0)
+    link = connect_async(config.redis, timeout_seconds=20.0)
     found = Follower(config, link, Keys(WORKSPACE), Metrics())
     try:
         await found.start()

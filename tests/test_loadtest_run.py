@@ -4,17 +4,33 @@ import json
 import os
 import re
 import shlex
+import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import windows
 from compiler.publication.seat_records import SeatRecords
+from controllers import epoch_of
 from gateway.link import connect_sync, parse_url
 from load_runs import LONGEST, QUICK, ended, loadtest, rows_of, start, wait_for
-from processes import RedisServer, free_port, redis_server, running_gateway
+from phones import answered_by
+from processes import (
+    Gateway,
+    RedisServer,
+    free_port,
+    redis_server,
+    running_gateway,
+    wait_until,
+)
 from publishing import COFFEE, Workshop, image_of, plan_files
+
+LOADTEST = ("-m", "loadtest")
+FOR_EVER = "300s"
+"""Until the test ends the run, which it does once what it waits for has come."""
 
 
 def seated(workshop: Workshop) -> int:
@@ -22,6 +38,22 @@ def seated(workshop: Workshop) -> int:
     record = SeatRecords(workshop.mirror).read(COFFEE, "first")
     assert record is not None
     return record.seated
+
+
+def end_when(run: subprocess.Popen[str], holds: Callable[[], Any], what: str) -> str:
+    """Let a load test go on until something holds, then end it; give what it says then."""
+    wait_for(run, "users spawned")  # Locust itself may take long to start
+    wait_until(lambda: run.poll() is not None or holds(), what)
+    run.terminate()
+    said, _ = run.communicate(timeout=LONGEST)
+    assert "Traceback" not in said, said
+    return said
+
+
+def answers_of(gateway: Gateway, count: int) -> Callable[[], bool]:
+    """Tell whether a gateway has given so many answers more, but for those on their way."""
+    wanted = answered_by(gateway) + count
+    return lambda: answered_by(gateway) >= wanted
 
 
 def test_a_run_with_a_push_in_its_midst_is_right_and_leaves_no_trace(
@@ -34,15 +66,16 @@ def test_a_run_with_a_push_in_its_midst_is_right_and_leaves_no_trace(
     windows.push(workshop, windows.plan_files(50))
     report, series, marks = (tmp_path / name for name in ("r.html", "s.csv", "marks"))
     with running_gateway(tmp_path / "gateway", server.url) as gateway:
-        words = ["-t", "5s", "--report", str(report), "--series", str(series)]
+        words = ["-t", FOR_EVER, "--report", str(report), "--series", str(series)]
         words += ["--marks", str(marks), "--shape", "storm", "--wake-seconds", "1"]
         run = start(workshop.folder, "-m", "compiler.cli", "loadtest", gateway.url, *QUICK, *words)
         with ended(run) as process:
-            wait_for(process, "users spawned")
-            time.sleep(1)
+            wait_until(answers_of(gateway, 50), "epoch 1 is seen", LONGEST)
+            time.sleep(1)  # epoch 2 is seen in a second of its own
             windows.push(workshop, windows.plan_files(60))
             marks.write_text(json.dumps({"at": time.time(), "text": "something broke"}) + "\n")
-            said, _ = process.communicate(timeout=LONGEST)
+            wait_until(lambda: epoch_of(gateway) == 2, "epoch 2 is served")
+            said = end_when(process, answers_of(gateway, 700), "the storm is answered")
         assert process.returncode == 0, said
     rows, html = rows_of(series), report.read_text()
     assert {row["newest_epoch"] for row in rows} >= {"1", "2"}
@@ -62,12 +95,13 @@ def test_a_live_run_takes_seats_and_needs_a_yes(
     """Without a terminal --live sends nothing unless --yes is said; then seats are taken: all."""
     windows.push(workshop, windows.plan_files(5))
     with running_gateway(tmp_path / "gateway", server.url) as gateway:
-        words = (*QUICK, "-t", "2s", "--live", "--report", str(tmp_path / "r.html"))
+        words = (*QUICK, "-t", FOR_EVER, "--live", "--report", str(tmp_path / "r.html"))
         said = loadtest(workshop.folder, gateway.url, *words, code=2)
         assert "Say --yes if that is meant" in said
         assert seated(workshop) == 0
-        loadtest(workshop.folder, gateway.url, *words, "--yes", code=0)
-        assert seated(workshop) == 5
+        with ended(start(workshop.folder, *LOADTEST, gateway.url, *words, "--yes")) as run:
+            said = end_when(run, lambda: seated(workshop) == 5, "all seats are taken")
+        assert run.returncode == 0, said
     assert "it counted for real" in (tmp_path / "r.html").read_text()
 
 
@@ -85,8 +119,10 @@ def test_wrong_answers_fail_the_run_and_can_be_asked_about(
         other.push(image_of(plan_files(("1.0.0.1",))))
         link.close()
     with running_gateway(tmp_path / "gateway", server.url) as gateway:
-        words = (*QUICK, "-t", "2s", "--report", str(tmp_path / "r.html"))
-        said = loadtest(other.folder, gateway.url, *words, code=1)
+        words = (*QUICK, "-t", FOR_EVER, "--report", str(tmp_path / "r.html"))
+        with ended(start(other.folder, *LOADTEST, gateway.url, *words)) as run:
+            said = end_when(run, answers_of(gateway, 200), "many are answered")
+        assert run.returncode == 1, said
     assert re.search(r"NOT HELD +wrong answers: [1-9]", said)
     html = (tmp_path / "r.html").read_text()
     commands = re.findall(r"tidegate explain [^\n]+", html)
@@ -100,13 +136,10 @@ def test_who_ends_the_command_ends_the_load(
     """`tidegate loadtest` is the load test: its id ends it, with a report of what was so far."""
     workshop.push(image_of(plan_files()))
     with running_gateway(tmp_path / "gateway", server.url) as gateway:
-        words = (*QUICK, "-t", "60s", "--report", str(tmp_path / "r.html"))
+        words = (*QUICK, "-t", FOR_EVER, "--report", str(tmp_path / "r.html"))
         run = start(workshop.folder, "-m", "compiler.cli", "loadtest", gateway.url, *words)
         with ended(run) as process:
-            wait_for(process, "users spawned")
-            time.sleep(2)
-            process.terminate()
-            said, _ = process.communicate(timeout=LONGEST)
+            said = end_when(process, answers_of(gateway, 20), "some are answered")
     assert process.returncode == 0, said
     assert "r.html is written" in said
 

@@ -277,7 +277,7 @@ def test_indexes_are_read_side_by_side() -> None:
             return [index_path(str(at), TARGET) for at in range(8 * THREADS)]
 
         def get_named(self, _: str) -> None:
-            asked.append(meet.wait(timeout=10))
+            asked.append(meet.wait(timeout=30))
 
     package = SimpleNamespace(version=TARGET, key=(2,), record=object())
     apps = [SimpleNamespace(id=str(at), packages=[package]) for at in range(8 * THREADS)]

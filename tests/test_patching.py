@@ -9,8 +9,8 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -276,7 +276,8 @@ def children() -> set[int]:
     """Give the processes that this one started."""
     found: set[int] = set()
     for thread in Path("/proc/self/task").iterdir():
-        found |= {int(pid) for pid in (thread / "children").read_text().split()}
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has just ended
+            found |= {int(pid) for pid in (thread / "children").read_text().split()}
     return found
 
 
@@ -290,22 +291,22 @@ def test_a_killed_worker_costs_its_job_only(tmp_path: Path) -> None:
     """A worker that the kernel kills is told of, and another does the rest."""
     store = open_store(str(tmp_path))
     before = children()
+    over = threading.Event()
 
     def kill() -> None:
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline:
+        while not over.wait(0.02):
             for pid in children() - before:
-                if "VmRSS" in (text := Path(f"/proc/{pid}/status").read_text()):
-                    resident = re.search(r"VmRSS:\s+(\d+)", text)
-                    if resident and int(resident[1]) > 45_000:  # it is at work
-                        os.kill(pid, signal.SIGKILL)
-                        return
-            time.sleep(0.02)
+                text = Path(f"/proc/{pid}/status").read_text()
+                resident = re.search(r"VmRSS:\s+(\d+)", text)
+                if resident and int(resident[1]) > 45_000:  # it is at work
+                    os.kill(pid, signal.SIGKILL)
+                    return
 
     killer = threading.Thread(target=kill)
     killer.start()
     slow, quick = slow_job(store), quick_job(store)
     found = outcomes(slow, quick, place=tmp_path)
+    over.set()
     killer.join()
     (job, failure), *rest = found
     assert job == slow
@@ -322,10 +323,15 @@ def test_work_that_takes_too_long_is_given_up(tmp_path: Path) -> None:
     store = open_store(str(tmp_path))
     before = children()
     slow, quick = slow_job(store), quick_job(store)
-    found = outcomes(slow, quick, place=tmp_path, seconds=2)
-    assert "took longer than 2 s and was given up" in found[0][1].sentence
-    assert {each.format for job, each in found if job == quick and each} == set(FORMATS)
-    assert children() == before
+
+    def done_within(seconds: int) -> set[str]:
+        found = outcomes(slow, quick, place=tmp_path, seconds=seconds)
+        assert f"took longer than {seconds} s and was given up" in found[0][1].sentence
+        assert children() == before
+        return {each.format for job, each in found if job == quick and isinstance(each, Patch)}
+
+    # On a busy machine even what takes no time may take seconds.
+    assert any(done_within(seconds) == set(FORMATS) for seconds in (2, 8, 32))
 
 
 def test_memory_bounds_what_runs_at_once(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from gateway.link import RedisFault, connect_async, connect_sync, parse_url
 from gateway.notice import listen
 from gateway.routing import reader_of
 from processes import RedisServer
-from test_reader import read
+from test_reader import patient, read  # noqa: F401 - a fixture
 
 NAME = "redis.test"
 
@@ -119,9 +119,9 @@ async def test_a_cluster_behind_tls(tmp_path: Path, authority: tls.Authority) ->
         servers, fronts = [], []
         for at in range(3):
             front = processes.free_port()
-            server = RedisServer(
-                tmp_path / str(at), cluster=True, arguments=("--cluster-announce-port", str(front))
-            )
+            # A node that only is slow, as the test machine may be, shall not bring it all down.
+            told = ("--cluster-announce-port", str(front), "--cluster-node-timeout", "60000")
+            server = RedisServer(tmp_path / str(at), cluster=True, arguments=told)
             stack.callback(server.stop)
             server.start()
             fronts.append(stack.enter_context(tls.front(server.port, pair, port=front)))

@@ -1,9 +1,6 @@
 """The release day, rehearsed in short: a push, a pause, a worker and Redis killed, all judged."""
 
-import csv
 import json
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -11,11 +8,11 @@ from typing import Any
 import pytest
 
 from compiler.language.reading import read_files
+from load_runs import rehearse, rows_of
 from loadtest.rehearsal import plan
 from loadtest.rehearsal.__main__ import FOUND_OUT_SECONDS, main, unconfirmed
 from loadtest.rehearsal.acts import Act, Marks, perform
 
-ROOT = Path(__file__).parent.parent
 MARKS = [
     *("push", "pushed", "pause", "worker killed", "Redis killed", "Redis started", "Redis back"),
     *("push", "pushed"),
@@ -26,21 +23,13 @@ def test_a_short_release_day_fails_nobody_and_answers_rightly(tmp_path: Path) ->
     """Every act is played on real processes, every answer is judged, and none fails or is wrong."""
     options = ("--act", "day", "--seconds", "8", "--phones", "200", "--every", "5")
     # A machine that runs two suites at once is slow: that is no fault of what is rehearsed.
-    loose = ("--p99-ms", "100000", "--sample", "100", "--out", str(tmp_path))
-    done = subprocess.run(
-        [sys.executable, "-m", "loadtest.rehearsal", *options, *loose],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
+    done = rehearse(tmp_path, *options, "--p99-ms", "100000", "--sample", "100")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "All held." in done.stdout
     marked = [json.loads(line) for line in (tmp_path / "day-marks.jsonl").read_text().splitlines()]
     assert [each["text"] for each in marked] == MARKS
     assert [each["at"] for each in marked] == sorted(each["at"] for each in marked)
-    seconds = list(csv.DictReader((tmp_path / "day.csv").read_text().splitlines()))
+    seconds = rows_of(tmp_path / "day.csv")
     assert sum(int(each["judged_right"]) for each in seconds) > 20
     assert sum(int(each["judged_wrong"]) + int(each["failed"]) for each in seconds) == 0
     epochs = [int(each["newest_epoch"]) for each in seconds if each["newest_epoch"]]

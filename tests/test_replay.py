@@ -5,7 +5,7 @@ import shutil
 import socket
 import threading
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import takewhile
 from pathlib import Path
@@ -20,8 +20,8 @@ from crowds import COFFEE
 from loadtest.population import Population
 from loadtest.replay import LEAST_SAMPLE, main, write_requests
 from loadtest.tokens import NOBODY
-from loadtest.wrk import load, write_file_script
-from processes import Gateway, RedisServer, running_gateway
+from loadtest.wrk import Failed, load, write_file_script
+from processes import Gateway, RedisServer, running_gateway, wait_until
 from publishing import Workshop
 
 CROWD = 300
@@ -104,9 +104,14 @@ def test_wrk_sends_the_file_round_and_round(tmp_path: Path) -> None:
     script = tmp_path / "script.lua"
     write_file_script(script, path)
     with recorder(100) as (port, kept):
-        load(port, script, connections=1, seconds=2, start=7)
+
+        def sends() -> bool:
+            with suppress(Failed):  # it was told to stop before it got its first answer
+                load(port, script, connections=1, seconds=2, start=7)
+            return bool(kept)
+
+        wait_until(sends, "wrk sends")
     sent = [b"\r\n\r\n".join(each) for each in requests_in(path.read_bytes())]
-    assert kept, "wrk has sent nothing"
     # wrk calls the script once before it begins.
     assert kept[0] == sent[8]
     assert kept == (4 * sent)[8 : 8 + len(kept)]
@@ -131,7 +136,12 @@ def test_the_command_says_by_its_exit_code_whether_all_is_right(
             where = ("--store", str(workshop.folder), "--workspace", "demo")
             out = ("--out", str(tmp_path / "crowd"), "--count", "2000")
             how = ("--target", gateway.url, "--connections", "2", "--seconds", "2")
-            said[name] = (main((*where, *out, *how)), capsys.readouterr().out)
+
+            def answered(name: str = name, given: Sequence[str] = (*where, *out, *how)) -> bool:
+                said[name] = (main(given), *capsys.readouterr())
+                return "wrk got no answer" not in said[name][2]  # within its two seconds
+
+            wait_until(answered, "wrk is answered")
         finally:
             gateway.stop()
     assert said["right"][0] == 0, said["right"][1]

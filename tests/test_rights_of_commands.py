@@ -69,7 +69,7 @@ def test_commands_work_under_the_least_rights(tmp_path: Path) -> None:
         trusted = str(tmp_path / "keys/ann.pub")
         at = as_user(url, Role.GATEWAY)
         with running_gateway(
-            tmp_path / "gateway", at, TRUSTED_KEYS=trusted, LOOKUP_TIMEOUT_MS="5000"
+            tmp_path / "gateway", at, TRUSTED_KEYS=trusted, LOOKUP_TIMEOUT_MS="10000"
         ) as gateway:
             place = Shop(tmp_path, shop.redis_url, gateway)
             told = [

@@ -21,7 +21,7 @@ from compiler.storage.media import IMMUTABLE
 from compiler.storage.store import PART_BYTES, Store
 from gateway import store_place
 from gateway.errors import FormatError, StoreError
-from processes import ROOT, RedisServer, free_port, running_gateway
+from processes import ROOT, RedisServer, free_port, running_gateway, wait_until
 from s3 import BUCKET, Line, Reader, S3Server, headers_of, open_bucket_store, s3_server
 from test_upload import APP, miniapp
 from workplace import workplace
@@ -268,7 +268,7 @@ def test_a_whole_life_in_a_bucket(
         server.kill()
         server.start()
         place.run("restore")
-        assert place.app()["version"] == "1.0.0.2"
+        wait_until(lambda: place.app()["version"] == "1.0.0.2", "it is served")
         place.run("history", "verify")
     nobody = f"redis://127.0.0.1:{free_port()}/0"
     trusted = str(tmp_path / "keys" / "ann.pub")

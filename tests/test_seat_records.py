@@ -15,6 +15,7 @@ from compiler.publication.windows import carry_over, collect, reopen, settle
 from compiler.reference import seats_open
 from compiler.refusal import Refused
 from gateway.seating import LOST, NO_SEAT, seat_of
+from processes import wait_until
 from publishing import COFFEE, KEYS, WORKSPACE, Workshop, assert_served, publisher_key
 from windows import LATE, NAME, crowd, hash_of, plan_files, push, sit
 
@@ -43,11 +44,11 @@ def test_the_first_are_seated_and_stay(workshop: Workshop) -> None:
 
 def test_nobody_is_seated_from_its_end_on(workshop: Workshop) -> None:
     """Redis's clock says when; who has a seat keeps it."""
-    now = int(time.time())
-    push(workshop, plan_files(300, _when(now + 2)))
+    push(workshop, plan_files(300))
     assert sit(workshop, "early") == 1
-    while int(time.time()) < now + 3:
-        time.sleep(0.1)
+    end = workshop.mirror.now() + 2
+    SeatRecords(workshop.mirror).change(COFFEE, "first", {"until": end})
+    wait_until(lambda: workshop.mirror.now() >= end, "it is over")
     assert sit(workshop, "late") == NO_SEAT
     assert sit(workshop, "early") == 1
 
@@ -59,7 +60,7 @@ def _when(second: int) -> str:
 def test_a_linear_pace_opens_seats_by_the_second(workshop: Workshop) -> None:
     """At every moment as many sit as the formula has opened by then, if so many came."""
     now = workshop.mirror.now()
-    starts, until, first = now - 10, now + 27, 777
+    starts, until, first = now - 10, now + 270, 7_770
     pace = f"\n    starts: '{_when(starts)}'"
     push(workshop, plan_files(first, _when(until), ", pace: linear", pace))
     number = 0

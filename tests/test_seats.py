@@ -3,6 +3,7 @@
 import asyncio
 import re
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,9 @@ from gateway.keys import Keys
 from gateway.link import connect_async, parse_url
 from gateway.metrics import Seatings
 from gateway.seating import Ask, Place
-from gateway.seats import Seats
+from gateway.seats import Seats, Wish
 from gateway.snapshot import Snapshot, build
-from in_process import FixedSeats, serving
+from in_process import FixedSeats, serving, until
 from processes import RedisServer, free_port
 from publishing import COFFEE, WORKSPACE, Workshop
 from windows import hash_of, plan_files, push
@@ -71,25 +72,54 @@ async def test_both_paths_wait_for_a_seat_and_keep_the_order(ranks: dict[str, in
     assert found[0] == found[1]
 
 
+class HeldSeats(FixedSeats):
+    """Does not answer by itself: `held` are the wishes that wait."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        super().__init__()
+        self.held: list[Wish] = []
+
+    def begin(self, epoch: int, asks: Sequence[Ask], *, dry_run: bool) -> Wish:
+        """Know nothing at once."""
+        self.held.append(Wish(epoch, len(asks), dry_run=dry_run))
+        return self.held[-1]
+
+    async def seats(self, epoch: int, asks: Sequence[Ask], *, dry_run: bool) -> dict[str, int]:
+        """Know nothing until the wish is ended."""
+        ended = asyncio.Event()
+        self.begin(epoch, asks, dry_run=dry_run).then(ended.set)
+        await ended.wait()
+        return {}
+
+
 async def test_what_waits_is_bounded() -> None:
     """A gateway whose checks all wait for seats refuses one more, at once."""
     snapshot = snapshot_of(plan_files(10))
-    seats = FixedSeats({}, 0.5)
+    data = request("a", "Xiaomi", "Connection: close\r\n")
     for quick in (True, False):
+        seats = HeldSeats()
         async with serving(snapshot, seats=seats, quick=quick, max_checks=1) as served:
-            data = request("a", "Xiaomi", "Connection: close\r\n")
-            both = await asyncio.gather(answers(served.port, data), answers(served.port, data))
-        assert sorted(each.split(b"\r\n")[0].split()[1] for each in both) == [b"200", b"503"]
+            first = asyncio.create_task(answers(served.port, data))
+            await until(lambda held=seats.held: held)
+            second = await answers(served.port, data)
+            for wish in seats.held:
+                wish.give(COFFEE, None)
+            both = (await first, second)
+        assert [each.split(b"\r\n")[0].split()[1] for each in both] == [b"200", b"503"]
 
 
-def seats_on(url: str, counts: Seatings, limit: int = 1_000, timeout: float = 2) -> Seats:
+def seats_on(url: str, counts: Seatings, limit: int = 1_000, timeout: float = 20) -> Seats:
     """Make the shell as a gateway does."""
-    link = connect_async(parse_url(url), timeout_seconds=1)
+    link = connect_async(parse_url(url), timeout_seconds=20)
     return Seats(link, Keys(WORKSPACE), counts, timeout_seconds=timeout, limit=limit)
 
 
-async def test_many_are_asked_in_one_round_trip(workshop: Workshop, server: RedisServer) -> None:
+async def test_many_are_asked_in_one_round_trip(
+    workshop: Workshop, server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What is asked in one turn leaves together; it is known who sits in a full window."""
+    monkeypatch.setattr("gateway.closed_windows.CLOSED_SECONDS", 600.0)
     push(workshop, plan_files(60))
     counts = Seatings()
     shell = seats_on(server.url, counts)
@@ -105,8 +135,9 @@ async def test_many_are_asked_in_one_round_trip(workshop: Workshop, server: Redi
     await shell.close()
 
 
-async def test_a_redis_that_is_away_fails_no_check() -> None:
+async def test_a_redis_that_is_away_fails_no_check(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody is seated, and after a few failures nobody is asked for either."""
+    monkeypatch.setattr("gateway.breaker.REST_SECONDS", 600.0)
     counts = Seatings()
     shell = seats_on(f"redis://127.0.0.1:{free_port()}/0", counts)
     for _ in range(5):

@@ -316,19 +316,15 @@ def test_sigterm_under_load_loses_no_request(tmp_path: Path) -> None:
     with redis_server(tmp_path / "redis") as redis:
         with redis.client() as client:
             make_epoch(staff=("u-1",)).write(client)
-        with running_gateway(tmp_path / "gateway", redis.url) as gateway:
+        with running_gateway(tmp_path / "gateway", redis.url, DRAIN_SECONDS="60") as gateway:
             counted = asyncio.run(_load_until_refused(gateway))
             assert gateway.wait() == 0
     assert counted["lost"] == []
-    assert counted["answered"] > 100
-    assert counted["after SIGTERM"] > 20, counted
-    assert counted["unready"] == 503
 
 
 async def _load_until_refused(gateway: Any) -> dict[str, Any]:
     host, _, port = gateway.url.removeprefix("http://").rpartition(":")
-    counted: dict[str, Any] = {"answered": 0, "after SIGTERM": 0, "lost": [], "unready": 0}
-    terminated = False
+    counted: dict[str, Any] = {"answered": 0, "lost": []}
     head = b"POST /v1/check HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
 
     async def run(*, keep: bool) -> None:
@@ -350,19 +346,22 @@ async def _load_until_refused(gateway: Any) -> dict[str, Any]:
                 counted["lost"].append(repr(fault))
                 return
             counted["answered"] += 1
-            counted["after SIGTERM"] += terminated
             if not keep or b"Connection: close" in answer:
                 writer.close()
                 stream = None
 
     runs = [asyncio.create_task(run(keep=at % 2 == 0)) for at in range(16)]
-    await asyncio.sleep(0.5)
+    await until(lambda: counted["answered"] > 100)
     gateway.terminate()
-    terminated = True
-    await asyncio.sleep(0.1)
+    status = 200
     async with aiohttp.ClientSession() as session:
-        counted["unready"] = (await session.get(gateway.admin_url + "/health/ready")).status
-    await asyncio.wait_for(asyncio.gather(*runs), 20)
+        while status == 200:
+            status = (await session.get(gateway.admin_url + "/health/ready")).status
+    assert status == 503
+    unready = counted["answered"]
+    await until(lambda: counted["answered"] > unready + 100)
+    gateway.terminate()  # the second time it does not wait for balancers
+    await asyncio.wait_for(asyncio.gather(*runs), 30)
     return counted
 
 
@@ -377,7 +376,7 @@ async def test_a_client_that_reads_no_answer_is_cut_off(monkeypatch: pytest.Monk
         with socket.socket() as client:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2_048)
             client.connect(("127.0.0.1", served.port))
+            await until(lambda: served.listener._http.connections)
             client.sendall((head + body) * 100)
             await until(lambda: served.metrics.latency.total)
-            assert served.listener._http.connections
             await until(lambda: not served.listener._http.connections)

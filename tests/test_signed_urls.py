@@ -6,6 +6,7 @@ import re
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ import cdn
 from gateway.cdn import secure_link
 from loadtest.client import Client, Trust
 from phone_shop import QUICK
-from processes import RedisServer, running_gateway, wait_until
+from processes import Gateway, RedisServer, running_gateway, wait_until
 from stock import editions, packed, publish, run_here, stock
 from workplace import APP, Workplace, workplace
 
+MISSING = "TIDEGATE_URL_SECRET is not set here"
 SECRET = "a-secret-of-enough-letters"
 EXPIRES = 60
 PLAN = (
@@ -54,7 +56,16 @@ def place(
         stock(found, APP, packed(folder, editions(["1.0.0.1"])))
         found.gateway.start()
         publish(found)
+        wait_until(lambda: _state(found.gateway).get("epoch") == 1, "it is served")
         yield found, front
+
+
+def _state(gateway: Gateway) -> dict[str, Any]:
+    """Ask what a gateway serves; nothing while it serves nothing."""
+    with suppress(OSError), urllib.request.urlopen(f"{gateway.admin_url}/health/ready") as ready:
+        found: dict[str, Any] = json.load(ready)
+        return found
+    return {}
 
 
 def urls(place: Workplace, **request: Any) -> list[str]:
@@ -108,12 +119,11 @@ def test_a_period_has_one_answer(place: tuple[Workplace, cdn.Nginx]) -> None:
         return before, urls(found), urls(found, user="u-2"), int(time.time()) // EXPIRES
 
     before, one, two, after = pair()
-    if before != after:
+    while before != after:
         before, one, two, after = pair()
     assert one == two
     (end,) = {int(url.rpartition("=")[2]) for url in one}
     assert end == (before + 2) * EXPIRES
-    assert EXPIRES < end - time.time() <= 2 * EXPIRES
 
 
 @pytest.mark.skipif("TIDEGATE_SOAK" not in os.environ, reason="takes a minute: TIDEGATE_SOAK=1")
@@ -144,26 +154,28 @@ def test_without_the_secret_the_epoch_before_is_served(
     publish(found)
     folder = found.folder
     names = {"STORE": str(folder / "store"), "TRUSTED_KEYS": str(folder / "keys" / "ann.pub")}
+
+    def pushed() -> str:
+        return run_here(found, "push", str(found.plan), "--wait", "1", code=5)
+
     with running_gateway(tmp_path, server.url, **names) as poor:
         other = Workplace(folder, server.url, poor)
-        wait_until(lambda: cdn.status_of(f"{poor.admin_url}/health/ready") == 200, "it is ready")
+        wait_until(lambda: _state(poor).get("state") == "live", "it serves it")
         before = other.check()["epoch"]
         found.write("workspace.yaml", workspace(front.base))
         found.commit("signed again")
-        said = run_here(found, "push", str(found.plan), "--wait", "1", code=5)
-        assert "TIDEGATE_URL_SECRET is not set here" in said.replace("\n", " ")
-        with urllib.request.urlopen(f"{poor.admin_url}/health/ready") as ready:
-            state = json.load(ready)
-        assert (state["epoch"], state["state"]) == (before, "kept")
-        assert state["why"].startswith("the live epoch is not taken: a rule of its CDN signs URLs")
-        assert found.check()["epoch"] == before + 1
+        wait_until(lambda: MISSING in pushed().replace("\n", " "), "it says why")
+        refused = "the live epoch is not taken: a rule of its CDN signs URLs"
+        wait_until(lambda: _state(poor).get("why", "").startswith(refused), "so does its health")
+        assert (_state(poor)["epoch"], _state(poor)["state"]) == (before, "kept")
+        wait_until(lambda: found.check()["epoch"] == before + 1, "the other takes it")
         assert "expires=" in urls(found)[0]
         assert other.check()["epoch"] == before
         assert "?" not in urls(other)[0]
-        assert "TIDEGATE_URL_SECRET is not set here" in poor.log.read_text()
+        assert MISSING in poor.log.read_text()
         found.write("workspace.yaml", workspace(front.base, expires="", check_after=60))
         publish(found)
-        assert other.check()["epoch"] == before + 2
+        wait_until(lambda: other.check()["epoch"] == before + 2, "the later one is served")
         assert SECRET not in poor.log.read_text() + found.gateway.log.read_text()
 
 

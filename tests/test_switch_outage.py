@@ -13,6 +13,9 @@ from controllers import ask, epoch_of
 from gateway.ofrep import ContextError, parse_context
 from publishing import Workshop, image_of, plan_files
 
+PATIENT = {"LOOKUP_TIMEOUT_MS": "10000"}
+"""Before the outage nobody is uncertain because the machine is busy."""
+
 SWITCHES = """switches:
   - key: new-home
     variants: {on: true, off: false}
@@ -44,7 +47,7 @@ def test_an_outage_flips_no_switch(tmp_path: Path) -> None:
         workshop = Workshop(tmp_path / "store", server.client())
         files = plan_files(staff=True) | {"switches.yaml": SWITCHES}
         workshop.push(image_of(files, {"staff": [f"u-{n}" for n in range(100)]}))
-        with processes.running_gateway(tmp_path / "gateway", server.url) as gateway:
+        with processes.running_gateway(tmp_path / "gateway", server.url, **PATIENT) as gateway:
             on = {
                 "key": "new-home",
                 "value": True,
@@ -99,7 +102,7 @@ def test_an_outage_after_a_push_flips_no_switch(tmp_path: Path) -> None:
         files = plan_files(staff=True) | {"switches.yaml": switches}
         staff = [f"u-{n}" for n in range(100)]
         workshop.push(image_of(files, {"staff": staff}))
-        with processes.running_gateway(tmp_path / "gateway", server.url) as gateway:
+        with processes.running_gateway(tmp_path / "gateway", server.url, **PATIENT) as gateway:
             before = {at: _ask(gateway.url, f"u-{at}", "/new-home")[1]["value"] for at in (1, 2)}
             assert before == {1: True, 2: True}
             files["lists.yaml"] += "  - {list: a-list, of: user, file: other.txt}\n"

@@ -29,6 +29,11 @@ def versions(client: Any) -> set[str]:
     return {json.loads(text)["version"] for text in texts if text}
 
 
+def restarted(gateway: Installed) -> int:
+    """Count the rolling restarts that are over."""
+    return len(gateway.events("restarted the workers"))
+
+
 def test_a_rolling_upgrade_costs_no_check(server: RedisServer, tmp_path: Path) -> None:
     """Old and new workers serve side by side under load until all are new; the old files may go."""
     opt = tmp_path / "opt"
@@ -40,12 +45,13 @@ def test_a_rolling_upgrade_costs_no_check(server: RedisServer, tmp_path: Path) -
         make_epoch(1).write(client)
         try:
             gateway.start()
-            wait_until(lambda: versions(client) == {"1.0.0"}, "the old version serves")
+            wait_until(lambda: versions(client) == {"1.0.0"}, "the old version says so")
             with Streams(gateway, kept=2, new=2) as streams:
-                for version in STEPS:
+                for restarts, version in enumerate(STEPS, 1):
                     move_link(opt, version)
                     gateway.reload()
-                    wait_until(lambda v=version: versions(client) == {v}, f"all are {version}", 60)
+                    wait_until(lambda n=restarts: restarted(gateway) == n, "all are new", 60)
+                    wait_until(lambda v=version: versions(client) == {v}, f"all are {version}")
                     streams.more(100)
             assert streams.failures == []
             shutil.rmtree(opt / "1.0.0")

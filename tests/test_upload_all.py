@@ -156,7 +156,7 @@ def test_ctrl_c_loses_nothing(tmp_path: Path, plan: Path, store: Store) -> None:
     os.environ["TMPDIR"] = str(scratch)
     try:
         with tidegate(*command) as running:
-            wait_until(lambda: list(scratch.rglob("*.zst")), "it compresses")
+            wait_until(lambda: list(scratch.rglob("*.zst")), "it compresses", 90)
             running.send_signal(signal.SIGINT)
             out, err = running.communicate(timeout=120)
     finally:

@@ -12,8 +12,9 @@ import pytest
 from compiler import cli
 from compiler.commands.publishing import publish_under_overrides
 from compiler.commands.session import Session
-from compiler.control.controller import Controller, Workplace
 from compiler.control.counts import Counts
+from compiler.control.upkeep import Upkeep
+from compiler.control.workplace import Workplace
 from compiler.image import build_image
 from compiler.language.reading import read_files
 from compiler.publication.freezing import freeze_due
@@ -232,13 +233,13 @@ def test_a_controller_sets_right_what_a_killed_push_left(
     push(workshop, plan_files(FEW))
     seated = crowd(workshop, DEVICES[:50])
     place = Workplace(WORKSPACE, workshop.store, workshop.link, publisher_key())
-    controller = Controller(place, Counts(), lambda: True)
+    upkeep = Upkeep(place, Counts(), lambda: True)
     SeatRecords(workshop.mirror).change(COFFEE, "first", {"state": "thawed", "first": 60})
-    controller.turn()
-    controller.turn()
+    upkeep.turn()
+    upkeep.turn()
     assert (record_of(workshop).state, record_of(workshop).first) == ("thawed", 60)
-    monkeypatch.setattr("compiler.control.controller.SETTLE_SECONDS", 0.0)
-    controller.turn()
+    monkeypatch.setattr("compiler.control.upkeep.SETTLE_SECONDS", 0.0)
+    upkeep.turn()
     assert (record_of(workshop).state, record_of(workshop).first) == ("open", FEW)
     assert sitting(workshop) == seated
 

@@ -20,6 +20,7 @@ import orjson
 import pytest
 
 from epochs import APP, KEY, WORKSPACE, make_epoch, public_key
+from gateway import channel
 from gateway.keys import Keys
 from gateway.metrics import MAX_SERIES, OTHER, Metrics
 from gateway.signing import public_line
@@ -31,6 +32,7 @@ KEYS = Keys(WORKSPACE)
 PATH = f"/v1/check/{APP}?user=u-1"
 SOAK = "TIDEGATE_SOAK" in os.environ
 RESTARTS = 10 if SOAK else 1
+SLOW = re.compile(r"Worker \d has not answered its parent for \d+ s\.")
 COUNTED = ("tidegate_app_answers_total", "tidegate_http_seconds_count")
 
 
@@ -44,10 +46,10 @@ def two_workers(folder: Path, server: RedisServer, name: str) -> Iterator[Gatewa
         yield found
 
 
-@pytest.fixture(scope="module")
-def gateway(server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """Run one gateway for the tests that leave it whole."""
-    with two_workers(tmp_path_factory.mktemp("gateway"), server, "gw") as found:
+@pytest.fixture
+def gateway(server: RedisServer, tmp_path: Path) -> Iterator[Gateway]:
+    """Run a gateway that has counted nothing yet."""
+    with two_workers(tmp_path, server, "gw") as found:
         yield found
 
 
@@ -160,35 +162,40 @@ def test_whoever_waits_at_a_dead_worker_is_served_by_the_next(gateway: Gateway) 
             client = stack.enter_context(socket.create_connection((host, int(port)), timeout=30))
             client.sendall(f"GET {PATH} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
             waiting.add(client)
-        time.sleep(0.5)
-        for client in list(waiting):
-            client.settimeout(0)
-            with suppress(BlockingIOError):
-                assert client.recv(65_536).startswith(b"HTTP/1.1 200 ")
-                waiting.remove(client)
-        assert 5 < len(waiting) < 35
+
+        def left() -> int:
+            for client in list(waiting):
+                client.settimeout(0)
+                with suppress(BlockingIOError):
+                    assert client.recv(65_536).startswith(b"HTTP/1.1 200 ")
+                    waiting.remove(client)
+            return len(waiting)
+
+        wait_until(lambda: left() < 35, "the other worker answers")
+        assert left() > 5
         os.kill(before[0], signal.SIGKILL)
-        wait_until(lambda: "Worker 0 " in ready(gateway)[1], "it is said who is missing")
         for client in waiting:
-            client.settimeout(10)
+            client.settimeout(30)
             assert client.recv(65_536).startswith(b"HTTP/1.1 200 ")
     after = pids(gateway)
     assert after[0] != before[0]
     assert after[1] == before[1]
     wait_until(lambda: ready(gateway) == (200, ""), "both serve again")
-    ends = gateway.events("a worker ended, and is replaced")
-    assert [row["why"] for row in ends if row["pid"] == before[0]] == ["SIGKILL"]
-    assert counted(gateway, "tidegate_worker_ends_total") == len(ends)
-    assert counted(gateway, "tidegate_workers") == 2
+    (end,) = gateway.events("a worker ended, and is replaced")
+    assert (end["pid"], end["why"]) == (before[0], "SIGKILL")
+    assert counted(gateway, "tidegate_worker_ends_total") == 1
+    wait_until(lambda: counted(gateway, "tidegate_workers") == 2, "both are counted")
 
 
 def test_a_worker_killed_under_load_costs_its_own_connections_alone(gateway: Gateway) -> None:
     """Each client loses one request at most; sums do not go backwards, nor lose over a second."""
     name = "tidegate_app_answers_total"
-    before = counted(gateway, name)
+    with Streams(gateway, kept=2, new=2) as streams:
+        pass
+    heard = streams.answers
+    wait_until(lambda: counted(gateway, name) == heard, "the parent has heard of all")
+    counts = [heard]
     with Streams(gateway, kept=3, new=3) as streams:
-        heard = streams.answers
-        counts = [before, counted(gateway, name)]
         killed = pids(gateway)[1]
         os.kill(killed, signal.SIGKILL)
         counts.append(counted(gateway, name))
@@ -196,33 +203,38 @@ def test_a_worker_killed_under_load_costs_its_own_connections_alone(gateway: Gat
         gap = streams.answers
         streams.more(200)
         counts.append(counted(gateway, name))
-    counts.append(counted(gateway, name))
     assert len(streams.failures) <= 6, streams.failures
+    most = heard + streams.answers + len(streams.failures)
+    least = heard + streams.answers - gap
+    counts.append(wait_until(lambda: (now := counted(gateway, name)) >= least and now, "counted"))
     assert counts == sorted(counts)
-    found = counts[-1] - before
-    assert heard + streams.answers - gap <= found <= streams.answers + len(streams.failures)
+    assert counts[-1] <= most
 
 
 def test_a_rolling_restart_loses_no_request(gateway: Gateway, server: RedisServer) -> None:
     """On SIGHUP every worker is replaced under load; no check fails, none is miscounted."""
-    counts = {name: counted(gateway, name) for name in COUNTED}
     with Streams(gateway, kept=3, new=2) as streams:
         for _ in range(RESTARTS):
             before = pids(gateway)
             restarts = len(gateway.events("restarted the workers"))
             send(gateway, signal.SIGHUP)
             while len(gateway.events("restarted the workers")) == restarts:
-                assert ready(gateway) == (200, "")
+                status, why = ready(gateway)
+                assert status == 200 or SLOW.fullmatch(why), why
                 time.sleep(0.05)
-            assert not set(pids(gateway).values()) & set(before.values())
             assert all(map(has_ended, before.values()))
+            wait_until(
+                lambda old=before: not set(pids(gateway).values()) & set(old.values()), "others say"
+            )
             streams.more(100)
     assert streams.failures == []
-    for name, count in counts.items():
-        assert counted(gateway, name) == count + streams.answers
+    for name in COUNTED:
+        wait_until(lambda at=name: counted(gateway, at) >= streams.answers, "all are counted")
+        assert counted(gateway, name) == streams.answers
+    names = [KEYS.gateway("gw-0"), KEYS.gateway("gw-1")]
     with server.client() as client:
         wait_until(lambda: announced(client, "gw") == {"gw-0", "gw-1"}, "each under its own name")
-        assert client.exists(KEYS.gateway("gw-0"), KEYS.gateway("gw-1")) == 2
+        wait_until(lambda: client.exists(*names) == 2, "both are there")
 
 
 def announced(client: Any, name: str, keys: Keys = KEYS) -> set[str]:
@@ -236,7 +248,12 @@ def test_ready_when_all_are_and_gone_when_told(server: RedisServer, tmp_path: Pa
     with (
         server.client() as client,
         running_gateway(
-            tmp_path, server.url, WORKERS="2", NAME="new", WORKSPACE="other"
+            tmp_path,
+            server.url,
+            WORKERS="2",
+            NAME="new",
+            WORKSPACE="other",
+            DRAIN_SECONDS="60",
         ) as gateway,
     ):
         assert ready(gateway) == (503, "Worker 0 has no epoch to serve yet.")
@@ -245,14 +262,16 @@ def test_ready_when_all_are_and_gone_when_told(server: RedisServer, tmp_path: Pa
         assert counted(gateway, "tidegate_workers") == 0
         make_epoch(3, workspace="other").write(client, workspace="other")
         wait_until(lambda: ready(gateway) == (200, ""), "every worker serves it")
-        _, text = fetch(gateway.admin_url + "/health/ready")
-        assert orjson.loads(text) == {"ready": True, "epoch": 3, "state": "live"}
+        live = {"ready": True, "epoch": 3, "state": "live"}
+        ask = gateway.admin_url + "/health/ready"
+        wait_until(lambda: orjson.loads(fetch(ask)[1]) == live, "it is the live one")
         assert counted(gateway, "tidegate_epoch") == 3
         names, keys = {"new-0", "new-1"}, Keys("other")
         wait_until(lambda: announced(client, "new", keys) == names, "both are announced")
         wait_until(lambda: len(pids(gateway)) == 2, "both say so")
         gateway.terminate()
         wait_until(lambda: ready(gateway) == (503, "This gateway is stopping."), "unready")
+        gateway.terminate()  # the second time it does not wait for balancers
         assert gateway.wait() == 0
         assert all(map(has_ended, pids(gateway).values()))
         assert announced(client, "new", keys) == set()
@@ -266,6 +285,23 @@ def test_workers_do_not_outlive_their_parent(server: RedisServer, tmp_path: Path
         wait_until(lambda: all(map(has_ended, left)), "the workers have ended")
     host, _, port = gateway.url.removeprefix("http://").partition(":")
     socket.create_server((host, int(port))).close()
+
+
+def test_a_worker_whose_parent_died_before_it_started_ends(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    """It finds a question on its channel and then the end: no ghost stays on the port."""
+    with server.client() as client:
+        make_epoch(1).write(client)
+    ours, theirs = socket.socketpair()
+    with theirs, socket.create_server(("127.0.0.1", 0)) as bound:
+        with ours:
+            ours.send(channel.REPORT)
+        passed = (bound.fileno(), theirs.fileno())
+        seat = {channel.VARIABLE: f"0:{passed[0]}:{passed[1]}"}
+        code, said = run(tmp_path, server, seat, pass_fds=passed)
+    assert (code, "Traceback" in said) == (0, False), said
+    assert "the parent is gone" in said
 
 
 def test_a_worker_that_cannot_start_is_tried_again_ever_later(
@@ -283,13 +319,14 @@ def test_a_worker_that_cannot_start_is_tried_again_ever_later(
         send(gateway, signal.SIGHUP)
         sentence = "the new worker does not serve; this one and the rest stay"
         wait_until(lambda: gateway.events(sentence), "the restart is given up")
-        assert ready(gateway) == (200, "")
+        wait_until(lambda: ready(gateway) == (200, ""), "both serve on")
         os.kill(before[0], signal.SIGKILL)
         ends = "a worker ended, and is replaced"
-        wait_until(lambda: len(gateway.events(ends)) == 3, "it was tried twice")
-        delays = [row["after_seconds"] for row in gateway.events(ends)]
-        assert delays[1:] == [2 * delays[0], 4 * delays[0]] if delays[0] else [0.25, 0.5]
-        assert [row["why"] for row in gateway.events(ends)][1:] == ["exit code 2"] * 2
+        wait_until(lambda: len(gateway.events(ends)) >= 3, "it was tried twice")
+        _, *tried = gateway.events(ends)[:3]
+        assert [row["why"] for row in tried] == ["exit code 2"] * 2
+        once, twice = (row["after_seconds"] for row in tried)
+        assert twice == 2 * once > 0
         status, why = ready(gateway)
         assert (status, why[:9]) == (503, "Worker 0 ")
         keys.write_text(public_line(public_key(KEY)))
@@ -298,14 +335,17 @@ def test_a_worker_that_cannot_start_is_tried_again_ever_later(
         assert pids(gateway)[1] == before[1]
 
 
-def run(tmp_path: Path, server: RedisServer, **environment: str) -> tuple[int, str]:
-    """Run a gateway that should not start; give its exit code and what it said."""
-    made = Gateway(tmp_path, server.url, WORKERS="2", **environment)
+def run(
+    tmp_path: Path, server: RedisServer, more: dict[str, str], pass_fds: tuple[int, ...] = ()
+) -> tuple[int, str]:
+    """Run a gateway that should end by itself; give its exit code and what it said."""
+    made = Gateway(tmp_path, server.url, WORKERS="2")
     kept = {name: text for name, text in os.environ.items() if not name.startswith("TIDEGATE_")}
     done = subprocess.run(
         [sys.executable, "-m", "gateway"],
         cwd=ROOT,
-        env=kept | made.environment,
+        env=kept | made.environment | more,
+        pass_fds=pass_fds,
         capture_output=True,
         text=True,
         timeout=120,
@@ -316,19 +356,19 @@ def run(tmp_path: Path, server: RedisServer, **environment: str) -> tuple[int, s
 
 def test_a_gateway_that_cannot_start_says_so_and_ends(server: RedisServer, tmp_path: Path) -> None:
     """Faults in settings are said once, another's port is not shared, a bad disk is exit code 4."""
-    code, said = run(tmp_path, server, WORKSPACE="")
+    code, said = run(tmp_path, server, {"TIDEGATE_WORKSPACE": ""})
     assert code == 2
     assert said == (
         "TIDEGATE_WORKSPACE: it is not set. Name the workspace to serve, for example demo.\n"
     )
     with socket.create_server(("127.0.0.1", 0), reuse_port=True) as taken:
         port = taken.getsockname()[1]
-        code, said = run(tmp_path, server, LISTEN=f"127.0.0.1:{port}")
+        code, said = run(tmp_path, server, {"TIDEGATE_LISTEN": f"127.0.0.1:{port}"})
     assert code == 2
     assert said.startswith(f"TIDEGATE_LISTEN: 127.0.0.1:{port} is in use. Choose another port")
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / "highest").write_bytes(b"nonsense")
-    code, said = run(tmp_path, server)
+    code, said = run(tmp_path, server, {})
     assert code == 4
     assert "it holds the highest epoch that was served here" in said
 

@@ -70,7 +70,8 @@ class Workplace:
         return Ran(done.returncode, done.stdout, done.stderr)
 
     def push(self, *arguments: str, code: int | None = 0) -> Ran:
-        """Push the plan."""
+        """Push the plan; a gateway that runs is waited for, once it has announced itself."""
+        processes.wait_until(self.gateway.is_announced, "the gateway announces itself")
         return self.run("push", str(self.plan), *arguments, code=code)
 
     def git(self, *arguments: str) -> str:

@@ -5,7 +5,7 @@ import signal
 import socket
 import sys
 import threading
-import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,29 +14,22 @@ import typer
 
 from compiler.commands.session import (
     DEFAULT_REDIS,
+    REDIS_TIMEOUT_SECONDS,
     KeyFile,
     RedisUrl,
     StorePlace,
     WorkspaceName,
     open_session,
 )
-from compiler.control.controller import Controller, Workplace
-from compiler.control.counts import Counts
+from compiler.control.duty import Duty
 from compiler.control.endpoint import serve
-from compiler.control.lease import Lease, LeaseLostError
-from compiler.diagnostic import PlanError
+from compiler.control.lease import Lease
+from compiler.control.workplace import Workplace
 from compiler.publication.publisher_key import PublisherKey, load_key
-from compiler.refusal import Refused
-from gateway.errors import FormatError, StoreError
 from gateway.keys import Keys
 from gateway.link import connect_sync
 
-TURN_SECONDS = 1.0
 LEASE_TIMEOUT_SECONDS = 1.0
-STALLED_SECONDS = 120.0
-"""A turn that takes longer hangs: the lease is given up, and /health/live says so."""
-
-_LATER = (StoreError, FormatError, PlanError, Refused)
 
 Listen = Annotated[
     str,
@@ -67,13 +60,14 @@ def control(
     host, port = _endpoint(listen)
     session = open_session(redis, store, workspace)
     publisher = _open_key(key)
-    place = Workplace(session.workspace, session.store, session.link, publisher)
-    link = connect_sync(session.address, timeout_seconds=LEASE_TIMEOUT_SECONDS)
-    lease = Lease(link, Keys(session.workspace).control)
+    watched = Workplace(session.workspace, session.store, session.link, publisher)
+    second = connect_sync(session.address, timeout_seconds=REDIS_TIMEOUT_SECONDS)
+    third = connect_sync(session.address, timeout_seconds=LEASE_TIMEOUT_SECONDS)
+    lease = Lease(third, Keys(session.workspace).control)
     _log_to_stderr()
     over = _on_signal()
-    watch = _Watch(place, lease, over)
-    server = serve(host, port, watch.counts, watch.is_well)
+    duty = Duty(watched, replace(watched, link=second), lease, over)
+    server = serve(host, port, duty.counts, duty.is_well)
     log.info(
         "controlling",
         workspace=session.workspace,
@@ -84,76 +78,11 @@ def control(
         holder=lease.holder,
     )
     try:
-        watch.run()
+        duty.run()
     finally:
         lease.give_back()
         server.shutdown()
     log.info("stopped")
-
-
-class _Watch:
-    """Turns once a second while the lease is held."""
-
-    def __init__(self, place: Workplace, lease: Lease, over: threading.Event) -> None:
-        self.counts = Counts()
-        self.counts.active.set_function(lease.held)
-        self._lease = lease
-        self._over = over
-        self._turned = time.monotonic()
-        self._active = False
-        self._said = ""
-        self._place = place
-        self._controller = self._anew()
-
-    def is_well(self) -> bool:
-        """Tell whether its turns do not hang."""
-        return time.monotonic() - self._turned < STALLED_SECONDS
-
-    def may_act(self) -> bool:
-        """Tell whether it is the active one, and not told to end."""
-        return self._lease.held() and not self._over.is_set()
-
-    def run(self) -> None:
-        """Turn until it is over."""
-        keeper = threading.Thread(
-            target=self._lease.keep_up, args=(self._over, self.is_well), daemon=True
-        )
-        keeper.start()
-        while not self._over.is_set():
-            began = self._turned = time.monotonic()
-            self._notice(active=self._lease.held())
-            if self._active:
-                self._turn()
-            self._over.wait(max(0.0, TURN_SECONDS - (time.monotonic() - began)))
-        keeper.join()
-
-    def _turn(self) -> None:
-        try:
-            self._controller.turn()
-        except LeaseLostError:
-            self._notice(active=False)
-        except _LATER as fault:
-            self.counts.failures.inc()
-            if str(fault) != self._said:  # once, not each second
-                log.exception("a look failed", why=str(fault))
-            self._said = str(fault)
-        else:
-            if self._said:
-                log.info("looks succeed again")
-            self._said = ""
-
-    def _notice(self, *, active: bool) -> None:
-        """Say when this one becomes active, and when it is no longer."""
-        if active == self._active:
-            return
-        self._active = active
-        log.info("active" if active else "standing by", holder=self._lease.holder)
-        if not active:
-            self.counts.alarms.set(0)
-            self._controller = self._anew()  # what it has read may be old when it is active again
-
-    def _anew(self) -> Controller:
-        return Controller(self._place, self.counts, self.may_act)
 
 
 def _on_signal() -> threading.Event:

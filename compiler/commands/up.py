@@ -8,9 +8,11 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated
 
@@ -209,9 +211,23 @@ def _show_check(address: str) -> None:
     url = f"http://{address}/v1/check"
     say(f"\n$ curl -s {url} -d '{body.decode()}'")
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=5) as response:  # noqa: S310
-        answer = orjson.loads(response.read())
+    answer = orjson.loads(_asked(request))
     say(orjson.dumps(answer, option=orjson.OPT_INDENT_2).decode())
+
+
+def _asked(request: urllib.request.Request) -> bytes:
+    """Ask, and ask again while the gateway is overloaded, as a busy machine is. Raises OSError."""
+    end = time.monotonic() + _READY_SECONDS
+    while True:
+        try:
+            with urllib.request.urlopen(request, timeout=_READY_SECONDS) as response:  # noqa: S310
+                answer: bytes = response.read()
+                return answer
+        except urllib.error.HTTPError as fault:
+            fault.close()
+            if fault.code != HTTPStatus.SERVICE_UNAVAILABLE or time.monotonic() > end:
+                raise
+        time.sleep(0.5)
 
 
 def _show_next(folder: Path, addresses: dict[str, str], sample: str | None) -> None:

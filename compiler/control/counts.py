@@ -19,7 +19,7 @@ class Counts:
         self.active = gauge("active", "1 while this controller is the active one.")
         self.alarms = gauge("alarms", "Releases to everyone that break their guardrail.")
         self.last_look = gauge(
-            "last_look_timestamp_seconds", "When it has last looked at everything, if it is active."
+            "last_look_timestamp_seconds", "When it has last looked at guardrails, if it is active."
         )
         self.refills = counter("refills", "Times that it has filled Redis from the store.")
         self.halts = counter("halts", "Releases that it has paused: they broke their guardrail.")

@@ -40,6 +40,9 @@ _GIVE_BACK = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KE
 class LeaseLostError(TidegateError):
     """Another controller may be active by now: what was begun is left as it is."""
 
+    def __init__(self) -> None:
+        super().__init__("The lease was lost; the work is left to who holds it now.")
+
 
 class Lease:
     """One controller's hold on the lease; may be kept in one thread and asked in another."""

@@ -32,7 +32,7 @@ def freeze_due(
     if live is None:
         return None
     windows = live.tree["windows"]
-    frozen = carry_over(mirror, windows, windows, store.get_blob)
+    frozen = carry_over(mirror, windows, windows, store.get_blob, progress)
     due = frozen.keys() - frozen_of(windows).keys()
     if not due:
         return None

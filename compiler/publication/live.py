@@ -90,6 +90,15 @@ def newest_pointer(store: Store, mirror: Mirror) -> bytes | None:
     return max(found, key=_number, default=None)
 
 
+def is_behind(store: Store, pointer: bytes | None) -> bool:
+    """Tell whether Redis, by its pointer, has no epoch or an older one of this very store."""
+    stored = stored_pointer(store)
+    if pointer is None or stored is None:
+        return stored is not None
+    number, digest = decode_pointer(pointer)
+    return number < _number(stored) and store.has_blob(digest)
+
+
 def settle(store: Store, mirror: Mirror, workspace: str, known: Sequence[Publication] = ()) -> None:
     """Let the store's ledger and `live` follow Redis's pointer, if that is ahead.
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from compiler.progress import Progress, quiet
 from compiler.publication.mirror import Mirror, batches
 from compiler.windows import SUBJECT, USER
 from gateway import layout
@@ -140,15 +141,19 @@ class SeatRecords:
         _, key, *rest = arguments(self.mirror.keys, Ask(app, (place,)), dry_run=True)
         return int(self.mirror.script(SCRIPT, str(key), *rest)) > 0
 
-    def seats(self, app: str, release: str, record: SeatRecord) -> "Hashes":
+    def seats(
+        self, app: str, release: str, record: SeatRecord, progress: Progress = quiet
+    ) -> "Hashes":
         """Gather the seats, in pieces and in no order."""
         import numpy as np  # noqa: PLC0415
 
-        found = [np.empty(0, np.uint64)]
+        found, count = [np.empty(0, np.uint64)], 0
         for names in batches(self._sets(app, release, record), _SETS_AT_ONCE):
             for members in self.mirror.pipeline(("SMEMBERS", name) for name in names):
                 seats = np.fromiter(map(int, members), np.int64, len(members))
                 found.append(seats.view(np.uint64))
+                count += len(seats)
+            progress("windows: seats read", count, record.seated)
         return np.concatenate(found)
 
     def fresh(self) -> int:

@@ -1,5 +1,6 @@
 """Time windows at a publication: what freezes, and what their records in Redis say.
 
+    due          which windows are full or over, and not yet frozen
     carry_over   which windows are frozen in the epoch to come; the image is made of that
     prepare      before the pointer moves: of what changes, new records and whatever seats fewer
     settle       after it: whatever seats more, by the tree of the epoch that is live then
@@ -16,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from compiler.progress import Progress, quiet
 from compiler.publication.epoch import Publication, Reader, read_publication
 from compiler.publication.mirror import Mirror
 from compiler.publication.seat_records import SeatRecord, SeatRecords, limits_of
@@ -36,7 +38,30 @@ _GROWN = 1.5
 set would be too large to be packed, and take four times the memory."""
 
 
-def carry_over(mirror: Mirror, known: Windows, wanted: Windows, blob: Reader) -> dict[str, Frozen]:
+def due(mirror: Mirror, windows: Windows) -> dict[str, int]:
+    """Find the windows that are full or over and not yet frozen, and how many seats each has."""
+    opened = {name: each for name, each in windows.items() if not each["seats"]}
+    said = SeatRecords(mirror).read_many(map(split_name, opened))
+    return {
+        name: record.seated
+        for name, window in opened.items()
+        if (record := said[split_name(name)]) is not None and _is_due(window, record)
+    }
+
+
+def _is_due(window: layout.Window, record: SeatRecord) -> bool:
+    """Tell whether nobody else will be seated, by plan and record, and the seats are there."""
+    closed = record.seated >= window["first"] or record.now >= window["until"]
+    return closed and record.is_closed and record.has_sets
+
+
+def carry_over(
+    mirror: Mirror,
+    known: Windows,
+    wanted: Windows,
+    blob: Reader,
+    progress: Progress = quiet,
+) -> dict[str, Frozen]:
     """Find which of the wanted windows are frozen in the next epoch, with their seats.
 
     `known` are those of the live epoch; its frozen seats come from `blob`. Raises Refused when
@@ -56,12 +81,12 @@ def carry_over(mirror: Mirror, known: Windows, wanted: Windows, blob: Reader) ->
                 f"The window of {name} has {seated:,} seats of its {kind_of(before)}s, so `by` "
                 "cannot change. Give the release another id."
             )
-        now = record.now if record is not None else mirror.now()
-        closed = seated >= window["first"] or now >= window["until"]
-        if closed and before["seats"]:
-            found[name] = Frozen(blob(before["seats"]))
-        elif closed and record is not None and record.is_closed and record.shards:
-            found[name] = freeze(records.seats(app, release, record))
+        if before["seats"]:
+            now = record.now if record is not None else mirror.now()
+            if seated >= window["first"] or now >= window["until"]:
+                found[name] = Frozen(blob(before["seats"]))
+        elif record is not None and _is_due(window, record):
+            found[name] = freeze(records.seats(app, release, record, progress))
     return found
 
 

@@ -33,7 +33,7 @@ SETTINGS = {
     # The machine that rehearses has the load on it, too: being late is no overload here, and a
     # look-up may wait for its turn. A gateway of its own keeps its defaults.
     "TIDEGATE_LATE_MS": "20000",
-    "TIDEGATE_LOOKUP_TIMEOUT_MS": "2000",
+    "TIDEGATE_LOOKUP_TIMEOUT_MS": "10000",
     "TIDEGATE_DRAIN_SECONDS": "0",
 }
 

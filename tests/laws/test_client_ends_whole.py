@@ -33,7 +33,7 @@ OLD, NEW, OTHER, FORGED = package(1), package(2), package(3), package(4)
 KEY, STRANGER = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
 IDENTITY = pyrage.x25519.Identity.generate()
 KEYS = {thumbprint(KEY.public_key()): KEY.public_key()}
-LIMITS = Limits(silence_seconds=5, tries=4, pause_seconds=0)
+LIMITS = Limits(silence_seconds=20, tries=4, pause_seconds=0)
 PHONE = {"device": "d-1", "network": "WIFI"}
 SIGNED = {("1", sha256(OLD)), ("2", sha256(NEW)), ("3", sha256(OTHER))}
 """What the developer has signed: nothing else may ever be installed."""

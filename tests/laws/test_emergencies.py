@@ -95,6 +95,7 @@ def test_an_emergency_fails_no_check(place: Workplace) -> None:
     took: dict[str, float] = {}
     wanted = {1: "update"}
     try:
+        processes.wait_until(lambda: load.first(1), "the plan is asked for")
         for number, (line, status) in enumerate(
             (
                 (f"pause {APP} next", "latest"),

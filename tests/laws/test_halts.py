@@ -10,7 +10,6 @@ import json
 import os
 import threading
 import time
-import urllib.request
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,12 +80,6 @@ def _ask(link: http.client.HTTPConnection, path: str, body: object) -> dict[str,
     return found
 
 
-def _served(gateway: Gateway) -> int:
-    """Ask which epoch a gateway serves: the lowest of its workers'."""
-    with urllib.request.urlopen(f"{gateway.admin_url}/health/ready", timeout=30) as answer:
-        return int(json.loads(answer.read())["epoch"])
-
-
 def test_a_bad_release_is_halted_under_way(
     server: RedisServer, tmp_path: Path, workshop: Workshop, controller_key: Path
 ) -> None:
@@ -104,6 +97,8 @@ def test_a_bad_release_is_halted_under_way(
             for at in range(GATEWAYS)
         ]
         stack.enter_context(running_controls(tmp_path, server.url, workshop.folder, controller_key))
+        for gateway in gateways:
+            wait_until(lambda at=gateway: at.served() == 1, "the release is served")
         crowd = Crowd(gateways)
         callers = [threading.Thread(target=crowd.arrive, args=(at,)) for at in range(CALLERS)]
         halted: list[float] = []
@@ -111,7 +106,7 @@ def test_a_bad_release_is_halted_under_way(
             for caller in callers:
                 caller.start()
             for gateway in gateways:
-                wait_until(lambda at=gateway: _served(at) == 2, "the halt is served", LIMIT_SECONDS)
+                wait_until(lambda at=gateway: at.served() == 2, "the halt is served", LIMIT_SECONDS)
                 halted.append(time.monotonic())
             time.sleep(1)
         finally:

@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -25,6 +24,7 @@ from compiler.patching.formats import (
 )
 from compiler.patching.patch_error import PatchError
 from patch_shop import Shop, edited, versions
+from processes import wait_until
 
 SOAK = bool(os.environ.get("TIDEGATE_SOAK"))
 
@@ -143,11 +143,7 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
         shop.fill(versions(7, 150_000), offered="1.7")
     whole.patch()
     run = killed.start("--jobs", "1")
-    deadline = time.monotonic() + 30
-    while not (killed.index("1.7") or {}).get("patches"):
-        assert time.monotonic() < deadline
-        assert run.poll() is None
-        time.sleep(0.01)
+    wait_until(lambda: (killed.index("1.7") or {}).get("patches"), "one is indexed")
     os.kill(run.pid, signal.SIGKILL)
     run.communicate()
     before = {(each["from"], each["format"]) for each in killed.index("1.7")["patches"]}

@@ -220,17 +220,13 @@ def test_reports_are_counted_by_phones(world: Shop, tmp_path: Path) -> None:
         found.heal()
     keys = Keys("demo")
     with redis.Redis.from_url(world.place.redis_url) as link:
-        counted = {
-            event: lambda event=event: link.pfcount(keys.subjects_of(COUNTED, "stable", event))
-            for event in ("installed", "downloaded", "failed", "rolled_back")
-        }
-        wait_until(lambda: counted["installed"]() == phones, "all installations are counted")
-        assert {event: count() for event, count in counted.items()} == {
-            "installed": phones,
-            "downloaded": phones,
-            "failed": 5,
-            "rolled_back": 0,
-        }
+        wanted = {"installed": phones, "downloaded": phones, "failed": 5, "rolled_back": 0}
+
+        def counted() -> dict[str, int]:
+            subjects = {event: keys.subjects_of(COUNTED, "stable", event) for event in wanted}
+            return {event: link.pfcount(key) for event, key in subjects.items()}
+
+        wait_until(lambda: counted() == wanted, "all that they took part in is counted")
         rollbacks = keys.subjects_of(BACK, "stable", "rolled_back")
         found = world.phone(tmp_path / "back", BACK)
         found.heal()

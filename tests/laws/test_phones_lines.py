@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 import cdn
 from phone_shop import BOTH, HASTY, NEAR, NEW, Shop
 from phone_ways import FEW, SOAK, WAYS, downloads, length, phone
+from processes import wait_until
 
 FLIPS = settings(max_examples=3_000 if SOAK else 60, deadline=None, derandomize=not SOAK)
 TENTHS: dict[str, Callable[[int, int], cdn.Fault]] = {
@@ -102,7 +103,8 @@ def test_silence_is_not_waited_out(world: Shop) -> None:
         found = phone(world, "full, gzip", region=region)
         found.limits = HASTY
         world.proxy.fault = cdn.stalled(0, 2.0)
-        assert found.round().version == after
+        # To one in such a haste a busy machine may seem silent, too.
+        wait_until(lambda at=found, end=after: at.round().version == end, "another is asked")
         found.heal()
 
 
@@ -112,7 +114,7 @@ def test_a_line_that_falls_silent(world: Shop) -> None:
         found = phone(world, way)
         found.limits = HASTY
         world.proxy.fault = cdn.first(cdn.stalled(100, 2.0))
-        assert found.round().version == found.target
+        wait_until(lambda at=found: at.round().version == at.target, "the rest is fetched")
         assert downloads(world)[1].headers["Range"] == "bytes=100-"
 
 

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+import cdn
 import processes
 import workplace
+from gateway.keys import Keys
 from workplace import APP, Workplace
 
 STREAMS = 4
@@ -46,7 +48,16 @@ def place(tmp_path: Path, server: processes.RedisServer) -> Iterator[Workplace]:
             found.upload(version, found.make_bundle(version))
         found.commit("first")
         found.push()
+        processes.wait_until(
+            lambda: cdn.status_of(f"{found.gateway.admin_url}/health/ready") == 200, "it is served"
+        )
         yield found
+
+
+def announced(server: processes.RedisServer) -> bool:
+    """Tell whether the gateway has announced itself, so that a push waits for it."""
+    with server.client() as client:
+        return client.zcard(Keys("demo").gateways) == 1
 
 
 class Stream(threading.Thread):
@@ -83,7 +94,7 @@ class Stream(threading.Thread):
     def finish(self) -> None:
         """Stop asking, and wait for the last answer."""
         self._asked_to_stop.set()
-        self.join(15)
+        self.join(30)
         assert not self.is_alive()
 
 
@@ -108,10 +119,13 @@ def test_redis_killed_under_a_stream_of_checks(
         refused = place.push(code=3)
         assert "tidegate restore" in refused.err
         assert "Redis serves epoch" in place.run("restore").out
+        processes.wait_until(lambda: announced(server), "pushes wait for the gateway")
         assert "1 of 1 in" in place.push().out
         epoch += 1
         assert place.check()["epoch"] == epoch
-    assert place.app(user="s-999")["release"] == "staff"
+    processes.wait_until(
+        lambda: place.app(user="s-999")["release"] == "staff", "a list is known again"
+    )
     for stream in streams:
         stream.finish()
         assert set(stream.statuses) == {"200 update"}, stream.statuses

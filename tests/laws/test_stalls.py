@@ -164,7 +164,7 @@ def test_no_epoch_stalls_the_loop(
         )
 
         async def main() -> dict[str, Taken]:
-            link = connect_async(config.redis, timeout_seconds=2.0)
+            link = connect_async(config.redis, timeout_seconds=20)
             try:
                 return await take_all(Follower(config, link, Keys("demo"), Metrics()), server)
             finally:

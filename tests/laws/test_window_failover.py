@@ -17,7 +17,7 @@ import redis
 
 import processes
 from compiler.publication.mirror import Mirror
-from compiler.publication.seat_records import SeatRecords
+from compiler.publication.seat_records import SeatRecord, SeatRecords
 from gateway.errors import StoreError
 from gateway.link import connect_sync, parse_url
 from processes import Gateway
@@ -26,7 +26,7 @@ from windows import arrive, hash_of, plan_files, push
 
 SOAK = "TIDEGATE_SOAK" in os.environ
 FIRST, COMERS = (2_000, 20_000) if SOAK else (200, 1_500)
-LAST_MOMENT_SECONDS = 1.0
+WINDOW = KEYS.window(COFFEE, "first")
 
 
 def test_a_failover_in_the_middle(tmp_path: Path) -> None:
@@ -46,8 +46,8 @@ def test_a_failover_in_the_middle(tmp_path: Path) -> None:
             processes.wait_until(lambda gateway=gateway: gateway.events("serving"), "it serves")
         ports = [int(each.url.rpartition(":")[2]) for each in gateways]
         told_at: dict[str, float] = {}
-        killed: list[float] = []
-        killer = threading.Thread(target=_kill_when, args=(link, told_at, killed))
+        copied: list[float] = []
+        killer = threading.Thread(target=_kill_when, args=(link, told_at, copied))
         killer.start()
         devices = [f"d-{number}" for number in range(COMERS)]
         before: set[str] = set()
@@ -60,9 +60,14 @@ def test_a_failover_in_the_middle(tmp_path: Path) -> None:
         stack.callback(again.close)
         records = SeatRecords(Mirror(again, WORKSPACE))
         processes.wait_until(lambda: _is_there(records), "a replica took over", 40)
-        told = before.union(*(arrive(ports, devices) for _ in range(2)))
-        record = records.read(COFFEE, "first")
-        assert record is not None
+        told = set(before)
+
+        def full() -> SeatRecord | None:
+            told.update(arrive(ports, devices))
+            found = records.read(COFFEE, "first")
+            return found if found and found.seated >= FIRST else None
+
+        record = processes.wait_until(full, "all seats are taken", 60)
         seats = set(records.seats(COFFEE, "first", record).tolist())
         assert record.seated == len(seats) == FIRST
         sitting = {each for each in devices if hash_of(each) in seats}
@@ -70,7 +75,7 @@ def test_a_failover_in_the_middle(tmp_path: Path) -> None:
         print(f"\n{len(lost)} of {len(before)} seats lost, {len(told)} told in all")
         assert len(told) <= FIRST + len(lost)
         assert sitting <= told
-        assert all(told_at[each] > killed[0] - LAST_MOMENT_SECONDS for each in lost)
+        assert all(told_at[each] > copied[0] for each in lost)
 
 
 def _is_there(records: SeatRecords) -> bool:
@@ -79,12 +84,18 @@ def _is_there(records: SeatRecords) -> bool:
     return False
 
 
-def _kill_when(link: redis.RedisCluster, told: dict[str, float], killed: list[float]) -> None:
-    """Kill the master that has the window's slot, once a quarter is seated."""
+def _kill_when(link: redis.RedisCluster, told: dict[str, float], copied: list[float]) -> None:
+    """Kill the master that has the window's slot, once a quarter is seated.
+
+    What was written by the moment in `copied`, the replica has.
+    """
     while len(told) < FIRST // 4:
         time.sleep(0.005)
-    node = link.get_node_from_key(KEYS.window(COFFEE, "first"))
-    with redis.Redis(port=node.port, socket_timeout=5) as client:
+    node = link.get_node_from_key(WINDOW)
+    with redis.Redis(port=node.port, socket_timeout=40) as client:
         pid = int(client.info("server")["process_id"])
-    killed.append(time.monotonic())
+        moment = time.monotonic()
+        client.set(f"{WINDOW}:mark", "")
+        if client.wait(1, 30_000) == 1:
+            copied.append(moment)
     os.kill(pid, signal.SIGKILL)

@@ -88,7 +88,7 @@ def test_a_wrong_gateway_is_caught_by_a_hundredth(
     population = Population(1, CROWD, rules.plan, rules.members())
     found = {}
     for name, module in {"right": ("gateway",), "wrong": crowds.wrong_module(IMAGE)}.items():
-        gateway = Gateway(tmp_path / name, server.url)
+        gateway = Gateway(tmp_path / name, server.url, LOOKUP_TIMEOUT_MS="10000")
         gateway.module = module
         try:
             gateway.start()
