@@ -24,6 +24,7 @@ HOT = (
     "remembered",
     "request",
     "resp",
+    "round_trips",
     "sketch",
     "snapshot",
     "switches",

@@ -44,6 +44,7 @@ __all__ = [
     "connect_node",
     "connect_sync",
     "parse_url",
+    "redis_failed",
     "sentinels",
 ]
 
@@ -205,12 +206,17 @@ def _connect_cluster(address: Address, settings: dict[str, Any]) -> SyncLink:
             url=url, startup_nodes=nodes, require_full_coverage=False, **settings
         )
     except RedisFault as fault:
-        reason = str(fault).strip().rstrip(".") or type(fault).__name__
-        raise StoreError(
-            f"Redis at {address.shown} failed: {reason}. "
-            "Look whether it runs and whether --redis (TIDEGATE_REDIS) names it."
-        ) from fault
+        raise redis_failed(address.shown, fault) from fault
     return cast("SyncLink", link)
+
+
+def redis_failed(host: str, fault: Exception) -> StoreError:
+    """Say what an operator is told when a Redis does not do what it is asked."""
+    reason = str(fault).strip().rstrip(".") or type(fault).__name__
+    return StoreError(
+        f"Redis at {host} failed: {reason}. "
+        "Look whether it runs and whether --redis (TIDEGATE_REDIS) names it."
+    )
 
 
 def _connect_sentinel(

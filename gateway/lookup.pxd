@@ -1,4 +1,5 @@
 cimport cython
+from gateway.round_trips cimport RoundTrips, all_done
 
 @cython.final
 cdef class Answer:
@@ -20,13 +21,11 @@ cdef class _Trip:
 
 @cython.final
 cdef class Lookup:
-    cdef object _reader, _keys, _queue, _turns, _timer, _confirmed, _contents, _meaning
-    cdef readonly object _breaker, _counts
-    cdef double _timeout, _failed_at
-    cdef Py_ssize_t _limit, _under_way
-    cdef bint _failing
+    cdef object _reader, _keys, _confirmed, _contents, _meaning
+    cdef readonly object _counts
+    cdef readonly RoundTrips _trips
+    cdef Py_ssize_t _limit
     cdef dict _waiting
-    cdef list _turn
     cdef set _logged
 
     @cython.locals(found=dict, asked=list, digest=bytes, known=tuple, answer=Answer)
@@ -38,12 +37,6 @@ cdef class Lookup:
     cdef Answer _ask(self, bytes digest)
     cpdef object arrived(self, list answers, object values, bint whole)
     cpdef object failed(self, list answers, str why)
-    cdef object _send(self)
     cdef bytes _bucket(self, bytes digest, object value)
-    cdef object _give(self, Answer answer, bytes bucket)
-    cdef object _fail(self, str reason)
-    cdef object _succeed(self)
+    cpdef object _give(self, Answer answer, bytes bucket)
     cdef object _log_once(self, bytes digest, str sentence)
-
-@cython.locals(answer=Answer)
-cdef bint _all_done(list answers)

@@ -1,9 +1,8 @@
 """Bucket look-ups in Redis: those of all checks of one moment in one round trip.
 
-A check asks (`begin` and `finish`, or `members`); what is asked in one turn of the event loop
-leaves together, and what is asked while enough is under way gathers for the next round trip
-(reader.py makes them). A bucket that comes goes straight to the checks that wait for it, without
-a future, a task or a turn of the loop: those would cost more than deciding does.
+A check asks (`begin` and `finish`, or `members`); what is asked gathers (round_trips.py), and
+reader.py makes the round trips. A bucket that comes goes straight to the checks that wait for it,
+without a future, a task or a turn of the loop: those would cost more than deciding does.
 
 Nothing here waits without bound, and no exception reaches a check: an id that could not be looked
 up in time is unknown, None, which the decision core knows how to treat. A bucket that is missing
@@ -14,20 +13,18 @@ is what was last known, written as the complement (~) of the mask, when Redis do
 So a push that changes the lists does not make an outage behind it one for all members.
 """
 
-import asyncio
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from typing import Protocol
 
 import structlog
 
 from gateway import layout
-from gateway.breaker import Breaker
 from gateway.errors import FormatError
 from gateway.keys import Keys
 from gateway.metrics import Lookups
 from gateway.reader import Reader, Value
+from gateway.round_trips import RoundTrips, all_done, called
 
 BATCH = 500
 """Buckets in one round trip: some 600 KB."""
@@ -39,6 +36,8 @@ CONFIRMED = 100_000
 """Ids whose membership is remembered, some 30 MB."""
 
 LOGGED = 1_000
+FAILING = "look-ups in Redis fail; ids not confirmed before are unknown"
+WORKING = "look-ups in Redis work again"
 
 log = structlog.get_logger()
 
@@ -142,7 +141,7 @@ class _Trip:
     def once_more(self) -> bool:
         """Ask again once, while somebody waits."""
         again, self._again = self._again, False
-        return again and not _all_done(self._answers)
+        return again and not all_done(self._answers)
 
 
 class Lookup:
@@ -155,18 +154,11 @@ class Lookup:
         self._reader = reader
         self._keys = keys
         self._counts = counts
-        self._timeout = timeout_seconds
         self._limit = limit
-        self._breaker = Breaker()
-        self._failed_at = 0.0
-        self._failing = False
+        self._trips = RoundTrips(
+            self._begin, self._give, counts, timeout_seconds, BATCH, ROUND_TRIPS, FAILING, WORKING
+        )
         self._waiting: dict[bytes, Answer] = {}
-        self._turn: list[Answer] = []
-        self._queue: deque[Answer] = deque()
-        self._under_way = 0
-        # What was asked in each of the last turns, and when; one timer serves them all.
-        self._turns: deque[tuple[float, list[Answer]]] = deque()
-        self._timer: asyncio.TimerHandle | None = None
         # Ordered, as the oldest of a dict is found by walking over all that were deleted.
         self._confirmed: OrderedDict[int, tuple[bytes, int, _Meaning]] = OrderedDict()
         # What a mask means by the epoch that is served.
@@ -182,9 +174,7 @@ class Lookup:
         found, asked = self.begin(snapshot, hashes)
         for _, answer in asked:
             if not answer.done:
-                woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-                answer.then(partial(_wake, woken))
-                await woken
+                await called(answer.then)
         return self.finish(snapshot, found, asked)
 
     def begin(
@@ -239,8 +229,7 @@ class Lookup:
 
     async def close(self) -> None:
         """Forget what is asked for, and close the connections."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self._trips.close()
         await self._reader.close()
 
     def _read(self, snapshot: Buckets, hashed: int, answer: Answer) -> int | None:
@@ -266,64 +255,31 @@ class Lookup:
         answer = self._waiting.get(digest)
         if answer is not None:
             return answer
-        loop = asyncio.get_running_loop()
-        if len(self._waiting) >= self._limit or not (
-            self._turn or self._breaker.allows(loop.time())
-        ):
+        answer = Answer(digest)
+        if len(self._waiting) >= self._limit or not self._trips.ask(answer):
             self._counts.refused += 1
             return None
-        if not self._turn:
-            loop.call_soon(self._end_turn)
-        self._waiting[digest] = answer = Answer(digest)
-        self._turn.append(answer)
+        self._waiting[digest] = answer
         return answer
 
-    def _end_turn(self) -> None:
-        loop = asyncio.get_running_loop()
-        now = loop.time()
-        turn, self._turn = self._turn, []
-        while self._turns and _all_done(self._turns[0][1]):
-            self._turns.popleft()
-        self._turns.append((now, turn))
-        if self._timer is None:
-            self._timer = loop.call_later(self._timeout, self._expire)
-        self._counts.buckets += len(turn)
-        self._queue.extend(turn)
-        self._send()
-
-    def _send(self) -> None:
-        while self._queue and self._under_way < ROUND_TRIPS:
-            batch: list[Answer] = []
-            while self._queue and len(batch) < BATCH:
-                answer = self._queue.popleft()
-                if not answer.done:  # else it waited too long in the queue
-                    batch.append(answer)
-            if batch:
-                self._under_way += 1
-                self._counts.round_trips += 1
-                self._reader.fetch(_Trip(self, self._keys, batch))
+    def _begin(self, answers: list[Answer]) -> None:
+        self._reader.fetch(_Trip(self, self._keys, answers))
 
     def arrived(self, answers: list[Answer], values: Sequence[Value], whole: bool) -> None:
         """Hand on what a round trip has brought; when that is all of it, begin the next first."""
-        faults = [value for value in values if isinstance(value, Exception)]
-        if values and len(faults) == len(values):
-            self._fail(str(faults[0]) or type(faults[0]).__name__)
-        elif not _all_done(answers):  # it was in time for somebody
-            self._succeed()
+        self._trips.came(answers, values)
         if whole:
-            self._under_way -= 1
-            self._send()
+            self._trips.ended()
         for answer, value in zip(answers, values, strict=True):
             self._give(answer, self._bucket(answer.digest, value))
 
     def failed(self, answers: list[Answer], why: str) -> None:
         """Give up a round trip."""
-        self._fail(why)
-        self._under_way -= 1
+        self._trips.failed(why)
         self._counts.errors += len(answers)
         for answer in answers:
             self._give(answer, None)
-        self._send()
+        self._trips.ended()
 
     def _give(self, answer: Answer, bucket: bytes | None) -> None:
         if self._waiting.get(answer.digest) is answer:
@@ -337,47 +293,7 @@ class Lookup:
         if value is None:
             self._counts.missing += 1
             self._log_once(digest, "a bucket of ids is missing in Redis; `tidegate restore` it")
-        else:
-            self._counts.errors += 1
         return None
-
-    def _expire(self) -> None:
-        """Answer those that have waited too long, and see when to look again."""
-        loop = asyncio.get_running_loop()
-        now = loop.time()
-        late: list[Answer] = []
-        # Turns that waited for the same stall are one failure, not as many as there were turns.
-        stalled = False
-        while self._turns and self._turns[0][0] + self._timeout <= now:
-            asked_at, turn = self._turns.popleft()
-            waiting = [answer for answer in turn if not answer.done]
-            stalled = stalled or bool(waiting and asked_at >= self._failed_at)
-            late += waiting
-        self._timer = None
-        if self._turns:
-            left = self._turns[0][0] + self._timeout - now
-            self._timer = loop.call_later(left, self._expire)
-        self._counts.timeouts += len(late)
-        if stalled:
-            self._fail(f"no answer within {self._timeout * 1000:.0f} ms")
-        for answer in late:
-            self._give(answer, None)
-        while self._queue and self._queue[0].done:  # while Redis stands still, nobody sends them
-            self._queue.popleft()
-
-    def _fail(self, reason: str) -> None:
-        now = asyncio.get_running_loop().time()
-        self._failed_at = now
-        self._breaker.failed(now)
-        if not self._failing:
-            self._failing = True
-            log.warning("look-ups in Redis fail; ids not confirmed before are unknown", why=reason)
-
-    def _succeed(self) -> None:
-        self._breaker.succeeded()
-        if self._failing:
-            self._failing = False
-            log.info("look-ups in Redis work again")
 
     def _log_once(self, digest: bytes, sentence: str) -> None:
         if digest not in self._logged and len(self._logged) < LOGGED:
@@ -389,15 +305,3 @@ def _sets(contents: layout.Contents) -> bytes:
     """Give the digest of the sets of lists; empty when there are none."""
     membership = contents["membership"]
     return b"" if membership is None else membership["sets"]
-
-
-def _all_done(answers: list[Answer]) -> bool:
-    for answer in answers:  # noqa: SIM110 - compiled, a loop is no generator
-        if not answer.done:
-            return False
-    return True
-
-
-def _wake(woken: asyncio.Future[None]) -> None:
-    if not woken.done():  # else its check was cancelled
-        woken.set_result(None)

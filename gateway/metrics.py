@@ -110,7 +110,7 @@ class Lookups:
     """What became of the look-ups in Redis; a look-up is one bucket asked for."""
 
     round_trips: int = 0
-    buckets: int = 0
+    asked: int = 0
     remembered: int = 0
     timeouts: int = 0
     errors: int = 0
@@ -468,7 +468,7 @@ class Metrics:
         lookups = self.lookups
         for name, text, value in (
             ("round_trips", "Gathered reads sent to Redis.", lookups.round_trips),
-            ("buckets", "Buckets asked for; by round trips: the batch size.", lookups.buckets),
+            ("buckets", "Buckets asked for; by round trips: the batch size.", lookups.asked),
             ("remembered", "Answered from memory, as the bucket is the same.", lookups.remembered),
             ("timeouts", "Not answered in time.", lookups.timeouts),
             ("errors", "Failed: Redis was away or refused.", lookups.errors),

@@ -1,7 +1,6 @@
 """Seats of time windows, asked in Redis: those of all checks of one moment in one round trip.
 
-What is asked in one turn of the event loop leaves together, a script call for each app of a check
-(seating.py), and what is asked while enough is under way gathers for the next round trip. Who was
+What is asked gathers (round_trips.py), a script call for each app of a check (seating.py). Who was
 seated is remembered, and of a window that is full or over who is not (closed_windows.py). Nothing
 here waits without bound and no exception reaches a check: where it could not be known in time
 whether a client has a seat, it counts as not seated, and the next release wins. The seat may have
@@ -9,9 +8,9 @@ been taken all the same; it is the client's at its next check, and nobody else's
 """
 
 import asyncio
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -19,12 +18,12 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError
 
-from gateway.breaker import Breaker
 from gateway.closed_windows import ClosedWindows
 from gateway.keys import Keys
 from gateway.link import AsyncLink
 from gateway.metrics import Seatings
 from gateway.reader import ROUND_TRIP_SECONDS
+from gateway.round_trips import RoundTrips, called
 from gateway.seating import (
     LOST,
     NOBODY,
@@ -45,6 +44,9 @@ ROUND_TRIPS = 2
 
 CONFIRMED = 100_000
 """Seats that are remembered, some 20 MB; of one epoch, as another may have ended the release."""
+
+FAILING = "seats of time windows cannot be asked; the next release wins"
+WORKING = "seats of time windows can be asked again"
 
 log = structlog.get_logger()
 
@@ -68,26 +70,25 @@ class Wish:
 
     def give(self, app: str, rank: int | None) -> None:
         """Take what became of one app; be done with the last."""
-        if self.done:
-            return
         if rank is not None:
             self.seats[app] = rank
         self._left -= 1
-        if not self._left:
-            self.end()
-
-    def end(self) -> None:
-        """Be done, with the seats that are known by now."""
-        self.done = True
-        call, self._call = self._call, None
-        if call is not None:
+        self.done = not self._left
+        if self.done and self._call is not None:
+            call, self._call = self._call, None
             try:
                 call()
             except Exception:
                 log.exception("a check failed after its seats were asked")
 
 
-_Entry = tuple[Wish, Ask]
+@dataclass(slots=True)
+class _Asked:
+    """An ask that was put to Redis, and the wish that it is of; see round_trips.py."""
+
+    wish: Wish
+    ask: Ask
+    done: bool = False
 
 
 class Seats:
@@ -102,16 +103,11 @@ class Seats:
         self._link = link
         self._keys = keys
         self._counts = counts
-        self._timeout = timeout_seconds
         self._limit = limit
-        self._breaker = Breaker()
-        self._failing = False
-        self._failed_at = 0.0
-        self._turn: list[_Entry] = []
-        # What was asked in each of the last turns, and when; one timer serves them all.
-        self._turns: deque[tuple[float, list[_Entry]]] = deque()
-        self._timer: asyncio.TimerHandle | None = None
-        self._queue: deque[_Entry] = deque()
+        self._patience = max(ROUND_TRIP_SECONDS, timeout_seconds)
+        self._trips = RoundTrips(
+            self._begin, self._give, counts, timeout_seconds, BATCH, ROUND_TRIPS, FAILING, WORKING
+        )
         self._waiting = 0
         self._under_way: set[asyncio.Task[None]] = set()
         self._epoch = 0
@@ -132,7 +128,9 @@ class Seats:
             rank = self.recall(epoch, ask)
             if rank is not None:
                 wish.give(ask.app, None if rank == NOBODY else rank)
-            elif not self._enter(wish, ask):
+            elif self._waiting < self._limit and self._trips.ask(_Asked(wish, ask)):
+                self._waiting += 1
+            else:
                 self._counts.refused += 1
                 wish.give(ask.app, None)
         return wish
@@ -141,9 +139,7 @@ class Seats:
         """Give the rank of the seat by app, for those that have one in time."""
         wish = self.begin(epoch, asks, dry_run=dry_run)
         if not wish.done:
-            woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            wish.then(partial(_wake, woken))
-            await woken
+            await called(wish.then)
         return wish.seats
 
     def learn(self, ask: Ask, told: Sequence[Sequence[int]]) -> None:
@@ -152,8 +148,7 @@ class Seats:
 
     async def close(self) -> None:
         """Forget what is asked for, and close the connections."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self._trips.close()
         for task in self._under_way:
             task.cancel()
         await asyncio.gather(*self._under_way, return_exceptions=True)
@@ -171,53 +166,21 @@ class Seats:
             self._counts.remembered += 1
         return rank
 
-    def _enter(self, wish: Wish, ask: Ask) -> bool:
-        """Put an ask into the next round trip; False when it is not asked at all."""
-        loop = asyncio.get_running_loop()
-        if self._waiting >= self._limit or not (self._turn or self._breaker.allows(loop.time())):
-            return False
-        if not self._turn:
-            loop.call_soon(self._end_turn)
-        self._waiting += 1
-        self._turn.append((wish, ask))
-        return True
+    def _begin(self, batch: list[_Asked]) -> None:
+        task = asyncio.get_running_loop().create_task(self._ask(batch))
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
 
-    def _end_turn(self) -> None:
-        loop = asyncio.get_running_loop()
-        turn, self._turn = self._turn, []
-        while self._turns and _all_done(self._turns[0][1]):
-            self._turns.popleft()
-        self._turns.append((loop.time(), turn))
-        if self._timer is None:
-            self._timer = loop.call_later(self._timeout, self._expire)
-        self._counts.asked += len(turn)
-        self._queue.extend(turn)
-        self._send()
+    def _give(self, asked: _Asked, rank: int | None) -> None:
+        if not asked.done:
+            asked.done = True
+            self._waiting -= 1
+            asked.wish.give(asked.ask.app, rank)
 
-    def _send(self) -> None:
-        while self._queue and len(self._under_way) < ROUND_TRIPS:
-            batch: list[_Entry] = []
-            while self._queue and len(batch) < BATCH:
-                entry = self._queue.popleft()
-                if entry[0].done:  # it waited too long in the queue
-                    self._waiting -= 1
-                else:
-                    batch.append(entry)
-            if batch:
-                self._counts.round_trips += 1
-                task = asyncio.get_running_loop().create_task(self._ask(batch))
-                self._under_way.add(task)
-                task.add_done_callback(self._next)
-
-    def _next(self, task: asyncio.Task[None]) -> None:
-        self._under_way.discard(task)
-        if not task.cancelled():
-            self._send()
-
-    async def _ask(self, batch: list[_Entry]) -> None:
+    async def _ask(self, batch: list[_Asked]) -> None:
         values: Sequence[Any]
         try:
-            async with asyncio.timeout(max(ROUND_TRIP_SECONDS, self._timeout)):
+            async with asyncio.timeout(self._patience):
                 values = await self._call("EVALSHA", SCRIPT_SHA1, batch)
                 again = [at for at, each in enumerate(values) if isinstance(each, NoScriptError)]
                 if again:  # the first one since this Redis started
@@ -226,25 +189,20 @@ class Seats:
                         values[at] = value
         except Exception as fault:  # noqa: BLE001 - law 9: whatever it is, no check fails of it
             values = [fault] * len(batch)
-        self._waiting -= len(batch)
-        faults = [value for value in values if isinstance(value, Exception)]
-        self._counts.errors += len(faults)
-        if len(faults) == len(values):
-            self._fail(str(faults[0]) or type(faults[0]).__name__)
-        elif any(not wish.done for wish, _ in batch):  # it was in time for somebody
-            self._succeed()
-        for (wish, ask), value in zip(batch, values, strict=True):
-            self._take(wish, ask, value)
+        self._trips.came(batch, values)
+        self._trips.ended()
+        for asked, value in zip(batch, values, strict=True):
+            self._give(asked, self._rank(asked.wish, asked.ask, value))
 
-    async def _call(self, command: str, script: str, batch: Sequence[_Entry]) -> list[Any]:
+    async def _call(self, command: str, script: str, batch: Sequence[_Asked]) -> list[Any]:
         pipeline = self._link.pipeline(transaction=False)
-        for wish, ask in batch:
-            rest = arguments(self._keys, ask, dry_run=wish.dry_run, told=TOLD_SHARDS)
+        for each in batch:
+            rest = arguments(self._keys, each.ask, dry_run=each.wish.dry_run, told=TOLD_SHARDS)
             pipeline.execute_command(command, script, *rest)
         found: list[Any] = await pipeline.execute(raise_on_error=False)
         return found
 
-    def _take(self, wish: Wish, ask: Ask, value: object) -> None:
+    def _rank(self, wish: Wish, ask: Ask, value: object) -> int | None:
         value, told = closed_in(value)
         if told and wish.epoch == self._epoch:
             self.learn(ask, told)
@@ -255,50 +213,13 @@ class Seats:
             self._counts.errors += 1
             self._log_unwritten()
         if not isinstance(value, int) or value <= 0:
-            wish.give(ask.app, None)
-            return
+            return None
         place = ask.places[value - 1]
         if not wish.dry_run and wish.epoch == self._epoch:
             if len(self._confirmed) >= CONFIRMED:
                 self._confirmed.popitem(last=False)
             self._confirmed[ask.app, place.release, place.hashed] = None
-        wish.give(ask.app, place.rank)
-
-    def _expire(self) -> None:
-        """Answer those that have waited too long, and see when to look again."""
-        loop = asyncio.get_running_loop()
-        now = loop.time()
-        late: list[Wish] = []
-        # Turns that waited for the same stall are one failure, not as many as there were turns.
-        stalled = False
-        while self._turns and self._turns[0][0] + self._timeout <= now:
-            asked_at, turn = self._turns.popleft()
-            waiting = [wish for wish, _ in turn if not wish.done]
-            stalled = stalled or bool(waiting and asked_at >= self._failed_at)
-            late += waiting
-        self._timer = None
-        if self._turns:
-            left = self._turns[0][0] + self._timeout - now
-            self._timer = loop.call_later(left, self._expire)
-        self._counts.timeouts += len(late)
-        if stalled:
-            self._fail(f"no answer within {self._timeout * 1000:.0f} ms")
-        for wish in late:
-            if not wish.done:  # one wish may have several asks
-                wish.end()
-
-    def _fail(self, reason: str) -> None:
-        self._failed_at = asyncio.get_running_loop().time()
-        self._breaker.failed(self._failed_at)
-        if not self._failing:
-            self._failing = True
-            log.warning("seats of time windows cannot be asked; the next release wins", why=reason)
-
-    def _succeed(self) -> None:
-        self._breaker.succeeded()
-        if self._failing:
-            self._failing = False
-            log.info("seats of time windows can be asked again")
+        return place.rank
 
     def _log_unwritten(self) -> None:
         if not self._unwritten:
@@ -313,15 +234,3 @@ class Seats:
                 app=ask.app,
                 releases=[place.release for place in ask.places],
             )
-
-
-def _all_done(turn: list[_Entry]) -> bool:
-    for wish, _ in turn:  # noqa: SIM110 - compiled, a loop is no generator
-        if not wish.done:
-            return False
-    return True
-
-
-def _wake(woken: asyncio.Future[None]) -> None:
-    if not woken.done():  # else its check was cancelled
-        woken.set_result(None)

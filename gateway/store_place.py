@@ -74,11 +74,10 @@ _CAUSES = (
         "there are no credentials. Set {keys}, or run where the machine's role has the right.",
     ),
     (
-        re.compile(r"SignatureDoesNotMatch|InvalidAccessKeyId|AuthenticationFailed|ExpiredToken"),
-        "the service refuses the credentials. Check {keys}.",
-    ),
-    (
-        re.compile(r"status code: 401|invalid_grant"),
+        re.compile(
+            r"SignatureDoesNotMatch|InvalidAccessKeyId|AuthenticationFailed|ExpiredToken"
+            r"|status code: 401|invalid_grant"
+        ),
         "the service refuses the credentials. Check {keys}.",
     ),
     (

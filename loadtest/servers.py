@@ -4,7 +4,6 @@ import http.client
 import os
 import random
 import re
-import signal
 import socket
 import subprocess
 import time
@@ -13,6 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from compiler.child import end_child
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _START_SECONDS = 30.0
@@ -116,12 +117,7 @@ def running(
             time.sleep(0.02)
         yield Server(port, process.pid)
     finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end_child(process, _STOP_SECONDS)
 
 
 def _listens(port: int) -> bool:

@@ -163,7 +163,7 @@ async def test_a_confirmed_id_is_remembered_while_its_bucket_is_the_same() -> No
     assert await lookup.members(Buckets(b"and others", "xyz"), (5,)) == {5: ~0}
     assert await lookup.members(Buckets(), (5,)) == {5: ~3}
     fake.fault = None
-    lookup._breaker.succeeded()
+    lookup._trips._breaker.succeeded()
     assert await lookup.members(Buckets(), (5,)) == {5: 3}
 
 
@@ -244,7 +244,7 @@ async def test_one_stall_is_one_failure(clock: Clock) -> None:
     while not all(task.done() for task in tasks):
         clock.ahead += 0.01
         await turns()
-    assert lookup._breaker._failures == 1
+    assert lookup._trips._breaker._failures == 1
     await lookup.close()
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -103,15 +104,15 @@ async def test_what_waits_is_bounded() -> None:
             await until(lambda held=seats.held: held)
             second = await answers(served.port, data)
             for wish in seats.held:
-                wish.end()
+                wish.give(COFFEE, None)
             both = (await first, second)
         assert [each.split(b"\r\n")[0].split()[1] for each in both] == [b"200", b"503"]
 
 
-def seats_on(url: str, counts: Seatings, limit: int = 1_000) -> Seats:
+def seats_on(url: str, counts: Seatings, limit: int = 1_000, timeout: float = 20) -> Seats:
     """Make the shell as a gateway does."""
     link = connect_async(parse_url(url), timeout_seconds=20)
-    return Seats(link, Keys(WORKSPACE), counts, timeout_seconds=20, limit=limit)
+    return Seats(link, Keys(WORKSPACE), counts, timeout_seconds=timeout, limit=limit)
 
 
 async def test_many_are_asked_in_one_round_trip(
@@ -156,4 +157,23 @@ async def test_asks_are_bounded(workshop: Workshop, server: RedisServer, tmp_pat
     assert sum(bool(each) for each in found) == 10
     assert counts.refused == 15
     assert await shell.seats(1, asks[20:21], dry_run=False) == {COFFEE: 3}
+    await shell.close()
+
+
+async def test_late_asks_end_their_check_and_wait_no_more(
+    workshop: Workshop, server: RedisServer
+) -> None:
+    """A check whose apps all wait for a Redis that hangs is answered in time, and makes room."""
+    push(workshop, plan_files(60))
+    counts = Seatings()
+    shell = seats_on(server.url, counts, limit=2, timeout=0.05)
+    asks = [Ask(app, (Place("first", 3, hash_of(app), True),)) for app in (COFFEE, "tea", "milk")]
+    server.signal(signal.SIGSTOP)
+    try:
+        for tries in (1, 2):
+            assert await asyncio.wait_for(shell.seats(1, asks, dry_run=False), 20) == {}
+            assert (counts.asked, counts.timeouts) == (2 * tries, 2 * tries)
+            assert counts.refused == tries, "the third one found no room"
+    finally:
+        server.signal(signal.SIGCONT)
     await shell.close()

@@ -10,6 +10,7 @@ from typing import Self
 
 import redis
 
+from compiler.child import end_child
 from gateway.errors import StoreError
 
 _START_SECONDS = 10.0
@@ -75,9 +76,4 @@ class LocalRedis:
 
     def stop(self) -> None:
         """End the process that was started here, and no other."""
-        self._process.terminate()
-        try:
-            self._process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        end_child(self._process, _STOP_SECONDS)

@@ -19,6 +19,7 @@ from typing import Annotated
 import orjson
 import typer
 
+from compiler.child import end_child
 from compiler.commands.console import note, say
 from compiler.commands.file_server import serve_files
 from compiler.commands.local_redis import LocalRedis
@@ -191,12 +192,7 @@ def _gateway(log: Path, environment: dict[str, str]) -> Iterator[subprocess.Pope
     try:
         yield process
     finally:
-        process.terminate()
-        try:
-            process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end_child(process, _STOP_SECONDS)
 
 
 def _wait(mirror: Mirror, number: int, gateway: subprocess.Popen[bytes], log: Path) -> None:

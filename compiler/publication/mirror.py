@@ -12,9 +12,8 @@ from typing import Any, TypeVar
 import redis
 import redis.sentinel
 
-from gateway.errors import StoreError
 from gateway.keys import Keys
-from gateway.link import RedisFault, SyncLink
+from gateway.link import RedisFault, SyncLink, redis_failed
 
 T = TypeVar("T")
 
@@ -228,11 +227,7 @@ class Mirror:
         try:
             yield
         except RedisFault as fault:
-            reason = str(fault).strip().rstrip(".") or type(fault).__name__
-            raise StoreError(
-                f"Redis at {self.host} failed: {reason}. "
-                "Look whether it runs and whether --redis (TIDEGATE_REDIS) names it."
-            ) from fault
+            raise redis_failed(self.host, fault) from fault
 
 
 def batches(items: Iterable[T], size: int) -> Iterator[Sequence[T]]:

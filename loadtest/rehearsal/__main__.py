@@ -26,6 +26,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from compiler.child import end_child
 from gateway.errors import TidegateError
 from loadtest.quantity import above_zero, count
 from loadtest.rehearsal import plan
@@ -39,6 +40,7 @@ and an answer is counted in the second in which it came."""
 
 _STREET = 250
 _JOIN_SECONDS = 180.0
+_STOP_SECONDS = 20.0
 _UNDER_WAY = 20
 """Answers after which phones are asking: before the first, Locust itself looks for the epoch."""
 
@@ -106,7 +108,7 @@ def rehearse(run: Run, out: Path, processes: int) -> list[str]:
         series = out / f"{run.name}.csv"
         series.unlink(missing_ok=True)  # what an earlier rehearsal left says nothing of this one
         locust = _load(stage, run, marks.path, out, processes)
-        stack.callback(_end, locust)
+        stack.callback(end_child, locust, _STOP_SECONDS, signal.SIGINT)
         try:
             _wait_for_checks(stage, locust)
             perform(run.acts(stage), marks, run.seconds)
@@ -169,17 +171,6 @@ def _wait_for_checks(stage: Stage, locust: "subprocess.Popen[bytes]") -> None:
         if locust.poll() is not None or time.monotonic() > end:
             raise Failed(f"The load test does not begin (exit code {locust.poll()}).")
         time.sleep(0.1)
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    """End the load test, if it runs."""
-    if process.poll() is None:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -14,6 +14,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Self
 
+from compiler.child import end_child
 from compiler.commands.local_redis import redis_server
 from gateway.link import RedisFault, connect_sync, parse_url
 from loadtest.rehearsal import plan
@@ -67,8 +68,8 @@ class Stage:
 
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._stack.callback(lambda: _end(self._redis))
-        self._stack.callback(lambda: _end(self._gateway))
+        self._stack.callback(lambda: end_child(self._redis, _STOP_SECONDS))
+        self._stack.callback(lambda: end_child(self._gateway, _STOP_SECONDS))
         try:
             self.start_redis()
             keys = str(self.folder / "keys")
@@ -208,15 +209,3 @@ def _wait(holds: Any, what: str, process: "subprocess.Popen[bytes] | None", log:
             said = log.read_text(errors="replace")[-2000:]
             raise Failed(f"Waited {START_SECONDS:g} s in vain for {what}. {log} says:\n{said}")
         time.sleep(_TURN_SECONDS)
-
-
-def _end(process: "subprocess.Popen[bytes] | None") -> None:
-    """End a process that was started here, if it runs."""
-    if process is None or process.poll() is not None:
-        return
-    process.terminate()
-    try:
-        process.wait(_STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
