@@ -173,6 +173,21 @@ def test_pull_writes_ids_into_the_lists_files(listed: Desk) -> None:
     assert (elsewhere / "lists/qa.csv").read_text() == "id\nq-2\nq-8\nq-9\n"
 
 
+def test_pull_empties_no_list(listed: Desk) -> None:
+    """No push takes a file without ids: what would leave none stays laid over the plan."""
+    listed.run("allowlist", "remove", "phones", "d-1", "d-2")
+    listed.run("allowlist", "remove", "qa", "q-1", "q-2")
+    listed.run("allowlist", "add", "qa", "q-9")
+    pulled = listed.run("pull", str(listed.folder)).out
+    assert "laid over the plan, and not written into it: phones/d-1 is not on the list" in pulled
+    assert (listed.folder / "lists/phones.txt").read_text() == "d-2\nd-1\n"
+    assert (listed.folder / "lists/qa.csv").read_text() == "name,id\n,q-9\n"
+    base = str(listed.workshop.live().number)
+    listed.run("push", str(listed.folder), "--base", base, "--allow-shrink")
+    assert listed.laid() == [("member", "d-1", "false"), ("member", "d-2", "false")]
+    assert (wins(listed, device="d-1"), wins(listed, "q-9")) == (None, "qa")
+
+
 def test_a_stored_list_has_them_too(listed: Desk) -> None:
     """The store's list is changed after the epoch, so that the next push ends the overrides."""
     ran = listed.run("allowlist", "add", "big", "b-new")

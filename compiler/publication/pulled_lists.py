@@ -53,6 +53,7 @@ class PulledLists:
                 self.files.setdefault(source.file, []).append(source)
         for sources in self.files.values():
             self._settle_columns(sources)
+            self._keep_one(sources)
 
     def _settle_columns(self, sources: list[ListSource]) -> None:
         """Leave out what lies over one of two lists that share a column, and not over the other."""
@@ -64,6 +65,14 @@ class PulledLists:
             if any(each != laid[0] for each in laid):
                 for name in names:
                     self._laid.pop(name, None)
+
+    def _keep_one(self, sources: list[ListSource]) -> None:
+        """Leave out what takes the last id off a list: no push takes a file without ids."""
+        for source in sources:
+            added, removed = self._change(source)
+            few = not added and len(removed) >= self._lists[source.name]["count"]
+            if few and not self._amended(source, self._ids(source)):
+                self._laid.pop(source.name, None)
 
     def file_of(self, override: Override) -> str | None:
         """Name the file into which an override of an id is written, None if into none."""
