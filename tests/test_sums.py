@@ -235,14 +235,22 @@ class _Deaf:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, here = await asyncio.open_connection("127.0.0.1", self._to)
-        while data := await reader.read(65_536):
+        sent = bytearray()
+        answering = asyncio.create_task(self._answer(there, writer, sent))
+        while data := await reader.read(65_536):  # a command may come in pieces
+            sent += data
             here.write(data)
-            answer = await there.read(65_536)
-            if b"HINCRBY" in data:
+        here.close()
+        await answering
+
+    async def _answer(
+        self, there: asyncio.StreamReader, writer: asyncio.StreamWriter, sent: bytearray
+    ) -> None:
+        while answer := await there.read(65_536):
+            if b"HINCRBY" in sent:
                 self.lost += 1
                 break
             writer.write(answer)
-        here.close()
         writer.close()
 
 
