@@ -47,7 +47,7 @@ from standing import (
 )
 
 SOAK = "TIDEGATE_SOAK" in os.environ
-DAYS, STEPS = (60, 50) if SOAK else (6, 14)
+DAYS, STEPS = (60, 50) if SOAK else (5, 14)
 PHONES = 50
 APART = 1 if SOAK else 3
 """Of how many phones one is asked after each step: the others after the next ones."""
@@ -107,6 +107,7 @@ _edits = st.one_of(
     st.builds("{} enabled {}".format, _flags, st.sampled_from(["true", "false"])),
     st.builds("{} rows {}".format, _flags, st.sampled_from(["none", "same", "some", "mine"])),
 )
+_phones = st.lists(st.integers(0, PHONES - 1), min_size=1, max_size=12, unique=True)
 
 
 def crowd() -> list[dict[str, Any]]:
@@ -247,7 +248,7 @@ class OperatorsDay(RuleBasedStateMachine):
         }
         self.world = replace(self.world, oldest=oldest, windows=windows)
 
-    @rule(at=st.lists(st.integers(0, PHONES - 1), min_size=1, max_size=12, unique=True))
+    @rule(at=_phones)
     def phones_ask(self, at: list[int]) -> None:
         """Let phones ask for real: who is offered a window's package is seated."""
         for each in at:
@@ -297,6 +298,15 @@ class OperatorsDay(RuleBasedStateMachine):
             self.world = replace(self.world, windows={**self.world.windows, name: Window()})
         else:
             assert self.office.everything() == before
+
+    @rule(line=_lines, at=_phones)
+    def gateway_lags(self, line: str, at: list[int]) -> None:
+        """Let a gateway that has not heard yet ask for seats: the newest word counts."""
+        self._obey(self._read(line), look=False)
+        for each in at:
+            self.gateway.ask(CROWD[each], drafts.NOW, dry_run=False)
+            self._seat(CROWD[each], (self.world,))
+        self._look()
 
     @rule(
         first=_lines | st.builds("push {}".format, _edits),
@@ -421,17 +431,21 @@ class OperatorsDay(RuleBasedStateMachine):
         else:
             busy = isinstance(command, Push | Revert) and "other seats meanwhile" in ran.said
             assert ran.code == outcome.code or (ran.code == REFUSED and busy), (command.line, ran)
+        self._seat(phone, (before, self.world))
+
+    def _seat(self, phone: dict[str, Any], worlds: tuple[World, ...]) -> None:
+        """Take over where a gateway has seated a phone: where one of these worlds lets it sit."""
         windows = dict(self.world.windows)
         for name, found in self.office.seated().items():
-            subject = self._subject(name, phone)
-            if subject is not None and found.hashes and _hash(subject) in found.hashes:
-                window = windows[name]
-                most = max(
-                    each.plan.offers[name].first or 0
-                    for each in (before, self.world)
-                    if name in each.plan.offers
-                )
-                assert subject in window.seated or len(window.seated) < most
+            subject, window = self._subject(name, phone), windows[name]
+            if subject in window.seated or not found.hashes:
+                continue
+            if subject is not None and _hash(subject) in found.hashes:
+                assert any(
+                    world.value(("state", name)) == "live"
+                    and window.is_free(world.plan.offers[name])
+                    for world in worlds
+                ), (name, window)
                 windows[name] = replace(window, seated=window.seated | {subject})
         self.world = replace(self.world, windows=windows)
 
@@ -613,15 +627,19 @@ def test_a_day_that_touches_everything(server: RedisServer, tmp_path: Path) -> N
         day.phones_ask(list(range(PHONES)))
         day.keep_house("freeze")
         day.push(["rush first 5", "ramp percent 10000"], take=False)
+        day.gateway_lags("pause coffee rush", list(range(PHONES)))
+        day.gateway_lags("resume coffee rush", [0, 1, 2])
         day.phones_ask(list(range(PHONES)))
         day.push(["drop rush", "withdraw 3"], take=False)
         day.push(["bring rush", "rush first 2"], take=False)
         day.command("end coffee listed")
         day.command("resume coffee listed")
         day.command("revert -4")
-        day.race("percent coffee ramp 0", "withdraw coffee 2 --yes", 30)
+        for step in (3, 9, 15, 21):
+            day.race(f"percent coffee ramp {step}", f"check-after {step}", step)
         day.race("push stable percent 4000", "pause coffee ramp", 30)
         day.push_a_file_that_was_compiled_before("phones + d-9", "percent coffee ramp plan")
+        day.command("allowlist remove guests u-5")
         day.pull_and_push()
         day.keep_house("gc 1")
         day.keep_house("stale push")
