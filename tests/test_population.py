@@ -14,6 +14,7 @@ import pytest
 
 import crowds
 from compiler.language.reading import read_files
+from gateway.attribute import BUILT_IN
 from gateway.request import parse_body
 from gateway.version import parse_version
 from loadtest.population import MEMBERS, NAMED, NO_DEVICE, PACKED, SIGNED_IN, Population
@@ -81,8 +82,11 @@ def test_every_phone_can_be_asked_for() -> None:
     """A gateway reads every phone's request, in both notations; however odd, none breaks it."""
     for phone in PHONES:
         json_body, packed_body = orjson.dumps(phone), msgpack.packb(phone)
-        assert parse_body(json_body, packed=False).apps == phone["apps"]
-        assert parse_body(packed_body, packed=True).sent == phone
+        for body, packed in ((json_body, False), (packed_body, True)):
+            check = parse_body(body, packed=packed)
+            assert check.apps == phone["apps"]
+            for name in (*BUILT_IN, "accept"):
+                assert check.sent.get(name) == phone.get(name)
 
 
 def test_apps_follow_zipf() -> None:
